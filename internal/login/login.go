@@ -1,0 +1,177 @@
+// Package login holds the words that every room of the proxy shares about one
+// login: who tries to get in (Attempt), what came of it (Verdict), and what is
+// left in our hands when it was granted (Session).
+//
+// The package knows no protocol. The IMAP face and the Dovecot auth-client
+// listener fill in an Attempt, the backend leg decides it, and each face
+// translates the Verdict into its own words.
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// Secret is a password. It prints as "[redacted]" wherever it is formatted,
+// logged or marshalled; only a conversion to string reveals it.
+type Secret string
+
+const redacted = "[redacted]"
+
+// Format implements fmt.Formatter, so that no verb prints the secret.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// MarshalText implements encoding.TextMarshaler, for JSON and structured logs.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Form is the way in which credentials reached us. The backend is asked in the
+// same form where it can be, because Exchange accepts some spellings of a user
+// name with LOGIN and not with AUTHENTICATE, and the reverse.
+type Form uint8
+
+const (
+	// FormAuthenticate means a SASL exchange: IMAP AUTHENTICATE, SMTP AUTH.
+	FormAuthenticate Form = iota
+	// FormLogin means the LOGIN command of RFC 3501 section 6.2.3.
+	FormLogin
+)
+
+// Attempt is one try of somebody to get in.
+type Attempt struct {
+	// ID names the connection in logs.
+	ID string
+	// Service is what the client wants to use: "imap", or the service= of the
+	// auth protocol, such as "smtp".
+	Service string
+	// User is the authentication identity as it was typed.
+	User string
+	// AuthzID is the authorization identity of SASL PLAIN (RFC 4616). It is
+	// empty if the client named none, or the same as User.
+	AuthzID string
+	// Secret is the password as it was typed.
+	Secret Secret
+	// Form and Mechanism say how the credentials came.
+	Form      Form
+	Mechanism string
+	// Remote is the address of the person who logs in, as far as it is known.
+	Remote netip.Addr
+	// TLS is the version of TLS that protected the credentials on their way
+	// to us, or to the mail server that asks us; 0 if none or not known.
+	TLS uint16
+	// Secured says that the way was protected, even if TLS is not known.
+	Secured bool
+	// Start is when the credentials were complete.
+	Start time.Time
+}
+
+// ErrUnsafe says that credentials hold something that no backend should ever
+// be asked about.
+var ErrUnsafe = errors.New("empty, or with a NUL, CR or LF in it")
+
+// Check refuses credentials that must never reach a backend: an empty user name
+// or password, and any NUL, CR or LF, which could end a command early.
+func (a *Attempt) Check() error {
+	for _, s := range []string{a.User, string(a.Secret)} {
+		if s == "" || strings.ContainsAny(s, "\x00\r\n") {
+			return ErrUnsafe
+		}
+	}
+	if strings.ContainsAny(a.AuthzID, "\x00\r\n") {
+		return ErrUnsafe
+	}
+	return nil
+}
+
+// Result is what became of an attempt. Its zero value is Unavailable, so that a
+// verdict nobody filled in lets nobody in and accuses nobody.
+type Result uint8
+
+const (
+	// Unavailable means that the backend could not be asked, or gave no answer
+	// that decides. It is the operator's trouble and says nothing about the
+	// password.
+	Unavailable Result = iota
+	// Throttled means that the backend, or our guard, wants to be left alone
+	// for a while. It says nothing about the password.
+	Throttled
+	// Denied means that the backend has refused these credentials.
+	Denied
+	// Granted means that the backend has let this user in.
+	Granted
+)
+
+// String returns the word for logs and metrics.
+func (r Result) String() string {
+	switch r {
+	case Granted:
+		return "granted"
+	case Denied:
+		return "denied"
+	case Throttled:
+		return "throttled"
+	default:
+		return "unavailable"
+	}
+}
+
+// Verdict is the one answer to an attempt.
+type Verdict struct {
+	Result Result
+	// Code is the RFC 5530 response code that an IMAP client is told. It is
+	// empty only if the attempt was granted.
+	Code imap.ResponseCode
+	// Backoff is how long a throttling backend asked to be left alone; 0 if it
+	// named no time.
+	Backoff time.Duration
+	// Upstream is the address that decided, or that was asked last.
+	Upstream string
+	// Err tells the operator what went wrong. It never holds a secret or a raw
+	// protocol line. It is nil if the attempt was granted or plainly denied.
+	Err error
+}
+
+// UnavailableFor returns the verdict for a failure on the way to an answer.
+func UnavailableFor(err error) Verdict {
+	return Verdict{Result: Unavailable, Code: imap.ResponseCodeUnavailable, Err: err}
+}
+
+// DeniedWith returns the verdict for a refusal with the code, which may be
+// empty.
+func DeniedWith(code imap.ResponseCode) Verdict {
+	if code == "" {
+		code = imap.ResponseCodeAuthenticationFailed
+	}
+	return Verdict{Result: Denied, Code: code}
+}
+
+// ThrottledFor returns the verdict for a backend that holds users off.
+func ThrottledFor(code imap.ResponseCode, backoff time.Duration, err error) Verdict {
+	return Verdict{Result: Throttled, Code: code, Backoff: backoff, Err: err}
+}
+
+// Session is a logged-in connection to a backend. Whoever receives it closes
+// its Conn.
+type Session struct {
+	// Conn is positioned behind Buffered: what the backend said after it
+	// granted the login and before we stopped reading.
+	Conn     net.Conn
+	Buffered []byte
+	// Caps are the capabilities that the backend has after login.
+	Caps []string
+	// Upstream is the address of the backend.
+	Upstream string
+}
+
+// Opener logs an attempt in at a backend and hands the session over. The
+// session is nil unless the verdict is Granted. It returns when ctx is done.
+type Opener func(ctx context.Context, a *Attempt) (*Session, Verdict)
+
+// Checker asks the backend about an attempt and leaves no session behind.
+type Checker func(ctx context.Context, a *Attempt) Verdict
