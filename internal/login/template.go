@@ -1,0 +1,105 @@
+package login
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The placeholders of a Template.
+const (
+	placeholderUser   = "imap.user"
+	placeholderLocal  = "imap.user.local"
+	placeholderDomain = "imap.user.domain"
+)
+
+// knownPlaceholders is how an error message lists them.
+const knownPlaceholders = "{" + placeholderUser + "}, {" + placeholderLocal + "} and {" + placeholderDomain + "}"
+
+// Template makes one user name out of another, such as
+// "{imap.user.local}@example.org" out of "alice".
+//
+// What a user typed is inserted once and never looked at again: a user who
+// calls himself "{env.HOME}" or "{imap.user}" keeps that name.
+//
+// A Template is immutable and safe for concurrent use.
+type Template struct {
+	pieces []piece
+}
+
+// piece is a stretch of literal text, then a placeholder, either of which may
+// be missing.
+type piece struct {
+	text        string
+	placeholder string
+}
+
+// ParseTemplate reads a template. Its placeholders are {imap.user}, the name as
+// it was typed; {imap.user.local} and {imap.user.domain}, its parts as SplitUser
+// gives them. A template with any other placeholder, or with none, is an error:
+// without one, all users would become the same.
+func ParseTemplate(s string) (*Template, error) {
+	t := new(Template)
+	seen := false
+	for rest := s; rest != ""; {
+		text, after, found := strings.Cut(rest, "{")
+		if !found {
+			t.pieces = append(t.pieces, piece{text: text})
+			break
+		}
+		name, tail, closed := strings.Cut(after, "}")
+		if !closed {
+			return nil, fmt.Errorf("template %q: '{' without '}'", s)
+		}
+		switch name {
+		case placeholderUser, placeholderLocal, placeholderDomain:
+		default:
+			return nil, fmt.Errorf("template %q: unknown placeholder {%s}; known are %s", s, name, knownPlaceholders)
+		}
+		t.pieces = append(t.pieces, piece{text: text, placeholder: name})
+		seen = true
+		rest = tail
+	}
+	if s == "" {
+		return nil, errors.New("template is empty; known placeholders are " + knownPlaceholders)
+	}
+	if !seen {
+		return nil, fmt.Errorf("template %q has no placeholder, so that every user would become the same; known are %s",
+			s, knownPlaceholders)
+	}
+	return t, nil
+}
+
+// Expand returns the template's text with the name that a user typed in it.
+func (t *Template) Expand(user string) string {
+	if len(t.pieces) == 1 && t.pieces[0] == (piece{placeholder: placeholderUser}) {
+		return user
+	}
+	local, domain := SplitUser(user)
+	var b strings.Builder
+	for _, p := range t.pieces {
+		b.WriteString(p.text)
+		switch p.placeholder {
+		case placeholderUser:
+			b.WriteString(user)
+		case placeholderLocal:
+			b.WriteString(local)
+		case placeholderDomain:
+			b.WriteString(domain)
+		}
+	}
+	return b.String()
+}
+
+// SplitUser returns the parts of a user name. "DOM\user" is split at its first
+// backslash, anything else at its last '@'; a name with neither is all local
+// part and its domain is empty.
+func SplitUser(user string) (local, domain string) {
+	if dom, name, found := strings.Cut(user, `\`); found {
+		return name, dom
+	}
+	if at := strings.LastIndexByte(user, '@'); at >= 0 {
+		return user[:at], user[at+1:]
+	}
+	return user, ""
+}
