@@ -1,0 +1,178 @@
+package imapfront
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapwire"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// login answers LOGIN (RFC 3501 section 6.2.3).
+func (f *front) login(ctx context.Context, cmd *command) error {
+	if !f.mayAuthenticate() {
+		return f.privacyRequired(cmd)
+	}
+	a := args{cmd: cmd}
+	user, err := a.astring()
+	var secret string
+	if err == nil {
+		secret, err = a.astring()
+	}
+	if err != nil || !a.end() || cmd.uninvited {
+		return f.badArgs(cmd)
+	}
+	attempt := f.attempt()
+	attempt.Form, attempt.Mechanism = login.FormLogin, "LOGIN"
+	attempt.User, attempt.Secret = user, login.Secret(secret)
+	return f.decide(ctx, cmd, attempt)
+}
+
+// authenticate answers AUTHENTICATE (RFC 3501 section 6.2.2), with or without
+// an initial response (RFC 4959).
+func (f *front) authenticate(ctx context.Context, cmd *command) error {
+	if !f.mayAuthenticate() {
+		return f.privacyRequired(cmd)
+	}
+	words := strings.Split(strings.TrimRight(string(cmd.lines[0]), " "), " ")
+	if cmd.uninvited || len(cmd.lines) != 1 || len(words) < 2 || len(words) > 3 || words[0] != "" {
+		return f.badArgs(cmd)
+	}
+	mechanism := strings.ToUpper(words[1])
+	if !slices.Contains(f.cfg.Mechanisms, mechanism) {
+		f.printf("%s NO [%s] Unsupported authentication mechanism.", cmd.tag, imap.ResponseCodeCannot)
+		return nil
+	}
+	var initial []byte
+	if len(words) == 3 {
+		var err error
+		if initial, err = decode(words[2]); err != nil {
+			return f.badArgs(cmd)
+		}
+	}
+	attempt := f.attempt()
+	err := f.exchange(mechanism, initial, attempt)
+	switch {
+	case errors.Is(err, errCancelled):
+		f.printf("%s BAD Authentication cancelled.", cmd.tag)
+		return nil
+	case errors.Is(err, errExchange):
+		return f.badArgs(cmd)
+	case err != nil:
+		return f.hangUp(err)
+	}
+	return f.decide(ctx, cmd, attempt)
+}
+
+var (
+	errCancelled = errors.New("authentication cancelled by the client")
+	errExchange  = errors.New("invalid SASL exchange")
+)
+
+// exchange carries a SASL exchange through, until the attempt is complete.
+func (f *front) exchange(mechanism string, response []byte, a *login.Attempt) error {
+	server, err := login.NewSASLServer(mechanism, a)
+	if err != nil {
+		return err
+	}
+	for {
+		// go-sasl's PLAIN server says done together with an error.
+		challenge, done, err := server.Next(response)
+		if err != nil {
+			return errExchange
+		}
+		if done {
+			return nil
+		}
+		f.printf("+ %s", base64.StdEncoding.EncodeToString(challenge))
+		if err := f.flush(); err != nil {
+			return err
+		}
+		line, err := f.r.ReadLine(maxCommand)
+		if errors.Is(err, imapwire.ErrBadLine) {
+			return errExchange
+		}
+		if err != nil {
+			return fmt.Errorf("reading a SASL response: %w", err)
+		}
+		if string(line) == "*" {
+			return errCancelled
+		}
+		if response, err = base64.StdEncoding.DecodeString(string(line)); err != nil {
+			return errExchange
+		}
+	}
+}
+
+// decode decodes an initial response, of which "=" is the empty one.
+func decode(s string) ([]byte, error) {
+	if s == "=" {
+		return []byte{}, nil
+	}
+	return base64.StdEncoding.DecodeString(s)
+}
+
+func (f *front) attempt() *login.Attempt {
+	a := &login.Attempt{ID: f.id, Service: "imap", Remote: f.remote, Secured: f.tls != nil}
+	if f.tls != nil {
+		a.TLS = f.tls.Version
+	}
+	return a
+}
+
+// decide asks the backend and tells the client.
+func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) error {
+	a.Start = time.Now()
+	session, verdict := f.cfg.Open(ctx, a)
+	switch verdict.Result {
+	case login.Granted:
+		f.printf("* CAPABILITY %s", strings.Join(f.amend(relayedCaps(session.Caps)), " "))
+		f.printf("%s OK Logged in", cmd.tag)
+		f.session = &Session{Conn: f.conn, User: a.User, TLS: f.tls, Backend: session}
+		return nil
+	case login.Denied:
+		f.printf("%s NO [%s] %s", cmd.tag, verdict.Code, deniedText(verdict.Code))
+		if f.failures++; f.failures >= f.cfg.MaxAuthFailures {
+			f.printf("* BYE Too many failed logins.")
+			return ErrTooManyFailures
+		}
+	case login.Throttled:
+		f.printf("%s NO [%s] Too many logins, try again later.", cmd.tag, verdict.Code)
+	default:
+		f.printf("%s NO [%s] The mail server is not available, try again later.", cmd.tag, imap.ResponseCodeUnavailable)
+	}
+	return nil
+}
+
+// deniedText is the same for a wrong user and a wrong password, always.
+func deniedText(code imap.ResponseCode) string {
+	switch code {
+	case imap.ResponseCodeExpired:
+		return "Password expired"
+	case imap.ResponseCodeContactAdmin, imap.ResponseCodeNoPerm:
+		return "Account disabled, contact your administrator"
+	case imap.ResponseCodeAuthorizationFailed:
+		return "Authorization failed"
+	default:
+		return "Authentication failed"
+	}
+}
+
+// privacyRequired refuses a password without TLS, before it is sent if the
+// client waits to be asked.
+func (f *front) privacyRequired(cmd *command) error {
+	f.printf("%s NO [%s] Cleartext authentication disallowed, use TLS.", cmd.tag, imap.ResponseCodePrivacyRequired)
+	return nil
+}
+
+func (f *front) badArgs(cmd *command) error {
+	cmd.fault = "Invalid arguments."
+	return f.badCommand(cmd)
+}

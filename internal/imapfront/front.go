@@ -1,0 +1,307 @@
+// Package imapfront is the server's side of an IMAP session before login: from
+// the greeting to the LOGIN or AUTHENTICATE that lets the user in.
+//
+// Nothing that it says comes from a backend, and no password is invited or
+// accepted before TLS stands (RFC 3501 section 6.2, RFC 8314, RFC 7817).
+package imapfront
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapwire"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+const (
+	// maxBadCommands ends a conversation that is none.
+	maxBadCommands = 3
+	// writeTimeout bounds every write; what we say before login is short.
+	writeTimeout = 10 * time.Second
+	// handshakeTimeout bounds a TLS handshake within the login timeout.
+	handshakeTimeout = 15 * time.Second
+)
+
+// Errors of Serve. All of them are the client's doing.
+var (
+	ErrTooManyBad      = errors.New("too many bad commands")
+	ErrTooManyFailures = errors.New("too many failed logins")
+	ErrLogout          = errors.New("the client logged out")
+	ErrNotIMAP         = errors.New("the client does not speak IMAP")
+	ErrInjection       = errors.New("plaintext behind STARTTLS")
+)
+
+// Config is what all connections of one listener share. It is not changed once
+// in use.
+type Config struct {
+	// Banner is the name in the greeting.
+	Banner string
+	// Mechanisms are the SASL mechanisms for AUTHENTICATE.
+	Mechanisms []string
+	// AddCaps and RemoveCaps amend each capability list that we write.
+	AddCaps, RemoveCaps []string
+	// LoginTimeout is how long a client may take from the greeting to a login.
+	LoginTimeout time.Duration
+	// MaxAuthFailures is the number of refused logins after which we hang up.
+	MaxAuthFailures int
+	// TLS is used for STARTTLS, and at once if ImplicitTLS is set.
+	TLS *tls.Config
+	// ImplicitTLS makes the handshake the first thing on the connection.
+	ImplicitTLS bool
+	// InsecureAuth takes passwords without TLS.
+	InsecureAuth bool
+	// Open logs a user in at the backend.
+	Open login.Opener
+}
+
+// Client is one connection to serve.
+type Client struct {
+	Conn net.Conn
+	// ID names the connection in logs.
+	ID string
+	// Remote is the address of the client.
+	Remote netip.Addr
+	// TLS is the state of the TLS that stands already, terminated by somebody
+	// before us; nil if there is none.
+	TLS *tls.ConnectionState
+}
+
+// Session is a client that has logged in.
+type Session struct {
+	// Conn is the client's connection, inside TLS.
+	Conn net.Conn
+	// Pending is what the client sent behind its login.
+	Pending []byte
+	// User is the name that the client logged in with, as typed.
+	User string
+	// TLS is the state of the client's TLS; nil if there is none.
+	TLS *tls.ConnectionState
+	// Backend is the other side. Whoever receives the Session closes it.
+	Backend *login.Session
+}
+
+// front is one conversation.
+type front struct {
+	cfg    *Config
+	id     string
+	remote netip.Addr
+
+	conn net.Conn
+	r    *imapwire.Reader
+	out  []byte
+	tls  *tls.ConnectionState
+	// deadline is when the client must have logged in.
+	deadline      time.Time
+	bad, failures int
+	// session is set by the login that ends the conversation.
+	session *Session
+}
+
+// Serve talks to a client until it has logged in or is gone. It owns neither
+// end: the caller closes c.Conn, whatever comes back. The error, if any, is the
+// client's fault and belongs into a debug log.
+func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
+	f := &front{
+		cfg: cfg, id: c.ID, remote: c.Remote, conn: c.Conn, tls: c.TLS,
+		deadline: time.Now().Add(cfg.LoginTimeout),
+	}
+	// When ctx ends, whatever read or write is going on ends with it.
+	stop := context.AfterFunc(ctx, func() { _ = c.Conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	if cfg.ImplicitTLS && f.tls == nil {
+		if err := f.handshake(ctx); err != nil {
+			return nil, err
+		}
+	}
+	f.r = imapwire.NewReader(f.conn)
+	err := f.converse(ctx)
+	pending := f.r.Release()
+	if f.session == nil {
+		return nil, err
+	}
+	if err == nil {
+		err = f.conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = f.session.Backend.Conn.Close()
+		return nil, err
+	}
+	f.session.Pending = pending
+	return f.session, nil
+}
+
+// converse greets and answers commands until somebody is logged in.
+func (f *front) converse(ctx context.Context) error {
+	f.printf("* OK [CAPABILITY %s] %s ready.", strings.Join(f.capabilities(), " "), f.cfg.Banner)
+	for first := true; f.session == nil; first = false {
+		if err := f.flush(); err != nil {
+			return err
+		}
+		if err := f.conn.SetReadDeadline(f.deadline); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		cmd, err := readCommand(f.r, f.invite)
+		if err != nil {
+			return f.hangUp(err)
+		}
+		if first && isForeign(cmd) {
+			return ErrNotIMAP
+		}
+		if err := f.dispatch(ctx, cmd); err != nil {
+			return errors.Join(err, f.flush())
+		}
+	}
+	return f.flush()
+}
+
+// hangUp says BYE to a client that could not be read from, if it is still there.
+func (f *front) hangUp(err error) error {
+	var nerr net.Error
+	switch {
+	case errors.Is(err, io.EOF):
+		return err
+	case errors.As(err, &nerr) && nerr.Timeout():
+		f.printf("* BYE Disconnected for inactivity.")
+	case errors.Is(err, imapwire.ErrLineTooLong), errors.Is(err, errCommandTooLong):
+		f.printf("* BYE Command too long.")
+	default:
+		return err
+	}
+	return errors.Join(err, f.flush())
+}
+
+// isForeign recognises the first line of HTTP, with which a browser can be made
+// to carry IMAP commands in its body, and of TLS on a port that is not for it.
+func isForeign(cmd *command) bool {
+	line := string(cmd.lines[0])
+	if strings.HasPrefix(line, "\x16\x03") {
+		return true
+	}
+	switch cmd.tag {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH":
+		return true
+	}
+	return strings.Contains(line, " HTTP/")
+}
+
+// dispatch answers one command. An error ends the connection.
+func (f *front) dispatch(ctx context.Context, cmd *command) error {
+	if cmd.fault == "" {
+		switch cmd.name {
+		case "LOGIN":
+			return f.login(ctx, cmd)
+		case "AUTHENTICATE":
+			return f.authenticate(ctx, cmd)
+		case "ID":
+			if !cmd.uninvited {
+				f.printf("* ID NIL")
+				return f.ok(cmd, "ID completed.")
+			}
+		case "CAPABILITY", "NOOP", "LOGOUT", "STARTTLS":
+			if a := (args{cmd: cmd}); !cmd.uninvited && a.end() {
+				return f.simple(ctx, cmd)
+			}
+			cmd.fault = cmd.name + " takes no arguments."
+		default:
+			cmd.fault = "Unknown command."
+		}
+	}
+	if cmd.fault == "" {
+		cmd.fault = "Invalid arguments."
+	}
+	return f.badCommand(cmd)
+}
+
+// badCommand answers BAD, and hangs up on a client that does nothing else.
+func (f *front) badCommand(cmd *command) error {
+	tag := cmd.tag
+	if tag == "" {
+		tag = "*"
+	}
+	f.printf("%s BAD %s", tag, cmd.fault)
+	if f.bad++; f.bad >= maxBadCommands {
+		f.printf("* BYE Too many bad commands.")
+		return ErrTooManyBad
+	}
+	return nil
+}
+
+// simple answers the commands that take no arguments.
+func (f *front) simple(ctx context.Context, cmd *command) error {
+	switch cmd.name {
+	case "CAPABILITY":
+		f.printf("* CAPABILITY %s", strings.Join(f.capabilities(), " "))
+		return f.ok(cmd, "Pre-login capabilities listed, post-login capabilities have more.")
+	case "LOGOUT":
+		f.printf("* BYE Logging out")
+		_ = f.ok(cmd, "Logout completed.")
+		return ErrLogout
+	case "STARTTLS":
+		return f.startTLS(ctx, cmd)
+	default:
+		return f.ok(cmd, "NOOP completed.")
+	}
+}
+
+// invite asks for a synchronising literal, where one is welcome.
+func (f *front) invite(name string) (bool, error) {
+	if name != "ID" && (name != "LOGIN" || !f.mayAuthenticate()) {
+		return false, nil
+	}
+	f.printf("+ OK")
+	return true, f.flush()
+}
+
+// capabilities lists what we offer in the present state.
+func (f *front) capabilities() []string {
+	caps := []string{string(imap.CapIMAP4rev1), string(imap.CapSASLIR), string(imap.CapLiteralPlus), string(imap.CapID)}
+	if f.tls == nil && f.cfg.TLS != nil {
+		caps = append(caps, string(imap.CapStartTLS))
+	}
+	if f.mayAuthenticate() {
+		for _, mech := range f.cfg.Mechanisms {
+			caps = append(caps, "AUTH="+mech)
+		}
+	} else {
+		caps = append(caps, string(imap.CapLoginDisabled))
+	}
+	return f.amend(caps)
+}
+
+// mayAuthenticate reports whether a password may be sent now.
+func (f *front) mayAuthenticate() bool { return f.tls != nil || f.cfg.InsecureAuth }
+
+func (f *front) ok(cmd *command, text string) error {
+	f.printf("%s OK %s", cmd.tag, text)
+	return nil
+}
+
+// printf collects a line to send; flush sends what was collected in one write.
+func (f *front) printf(format string, a ...any) {
+	f.out = append(fmt.Appendf(f.out, format, a...), '\r', '\n')
+}
+
+func (f *front) flush() error {
+	if len(f.out) == 0 {
+		return nil
+	}
+	if err := f.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err := f.conn.Write(f.out)
+	f.out = f.out[:0]
+	return err
+}
