@@ -20,6 +20,8 @@ const (
 	// writeTimeout is how long a peer may refuse to take a buffer's worth of
 	// bytes before its session is given up.
 	writeTimeout = 5 * time.Minute
+	// lingerTimeout is the idle timeout once one side has ended its sending half.
+	lingerTimeout = time.Minute
 )
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
@@ -73,6 +75,8 @@ type session struct {
 	idle time.Duration
 	// active is when anything was last received, in nanoseconds since base.
 	active atomic.Int64
+	// half says that one direction has ended; over, that both have to.
+	half, over atomic.Bool
 
 	fail sync.Once
 	err  error
@@ -83,9 +87,19 @@ var base = time.Now()
 
 func (s *session) touch() { s.active.Store(int64(time.Since(base))) }
 
+// left returns how long the session may stay silent from now on.
+func (s *session) left() time.Duration {
+	limit := s.idle
+	if s.half.Load() {
+		limit = min(limit, lingerTimeout)
+	}
+	return limit - (time.Since(base) - time.Duration(s.active.Load()))
+}
+
 // end gives up the session: the other direction, wherever it blocks, ends too.
 func (s *session) end(err error, conns ...net.Conn) {
 	s.fail.Do(func() { s.err = err })
+	s.over.Store(true)
 	for _, c := range conns {
 		_ = c.SetDeadline(time.Unix(1, 0))
 	}
@@ -103,15 +117,17 @@ type direction struct {
 // side. If that cannot be done alone, or something failed, it ends the session.
 func (d *direction) run() {
 	err := d.copy()
-	if err == nil {
-		if cw, ok := d.dst.(closeWriter); ok {
-			_ = d.dst.SetWriteDeadline(time.Now().Add(writeTimeout))
-			err = cw.CloseWrite()
-		} else {
-			d.session.end(nil, d.src.Conn, d.dst)
-		}
+	cw, ok := d.dst.(closeWriter)
+	if err != nil || !ok {
+		d.session.end(err, d.src.Conn, d.dst)
+		return
 	}
-	if err != nil {
+	d.session.touch()
+	d.session.half.Store(true)
+	// The other direction may be waiting for longer than it now should.
+	_ = d.dst.SetReadDeadline(time.Now().Add(lingerTimeout))
+	_ = d.dst.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err := cw.CloseWrite(); err != nil {
 		d.session.end(err, d.src.Conn, d.dst)
 	}
 }
@@ -147,19 +163,32 @@ func (d *direction) copy() (err error) {
 	}
 }
 
+// errOver ends a direction because the other one has failed.
+var errOver = errors.New("the session is over")
+
 // read waits for bytes for as long as the session as a whole is not idle.
+//
+// Each deadline is set first and what it was made from is looked at again
+// afterwards, since the other direction sets deadlines on this connection when
+// it ends.
 func (d *direction) read(p []byte) (int, error) {
 	s := d.session
 	for {
-		left := s.idle - (time.Since(base) - time.Duration(s.active.Load()))
+		half, left := s.half.Load(), s.left()
 		if left <= 0 {
 			return 0, ErrIdle
 		}
 		if err := d.src.Conn.SetReadDeadline(time.Now().Add(left)); err != nil {
 			return 0, err
 		}
+		if s.over.Load() {
+			return 0, errOver
+		}
+		if s.half.Load() != half {
+			continue
+		}
 		n, err := d.src.Conn.Read(p)
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || s.ended() {
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 	}
@@ -168,6 +197,9 @@ func (d *direction) read(p []byte) (int, error) {
 func (d *direction) write(p []byte) error {
 	if err := d.dst.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
+	}
+	if d.session.over.Load() {
+		return errOver
 	}
 	n, err := d.dst.Write(p)
 	d.bytes += int64(n)

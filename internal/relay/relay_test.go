@@ -1,0 +1,216 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// tcpPair returns both ends of a TCP connection on the loopback.
+func tcpPair(tb testing.TB) (a, b *net.TCPConn) {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer ln.Close()
+	dialed, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	accepted, err := ln.Accept()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { dialed.Close(); accepted.Close() })
+	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
+}
+
+type rig struct {
+	client, backend *net.TCPConn
+	stats           chan Stats
+}
+
+func start(tb testing.TB, early, late string, idle time.Duration) rig {
+	tb.Helper()
+	client, front := tcpPair(tb)
+	back, backend := tcpPair(tb)
+	r := rig{client, backend, make(chan Stats, 1)}
+	go func() {
+		r.stats <- Run(Leg{front, []byte(early)}, Leg{back, []byte(late)}, idle)
+	}()
+	deadline := time.Now().Add(20 * time.Second)
+	_, _ = client.SetDeadline(deadline), backend.SetDeadline(deadline)
+	return r
+}
+
+func TestPendingBytesGoFirst(t *testing.T) {
+	r := start(t, "a1 SELECT INBOX\r\n", "* 3 EXISTS\r\n", time.Minute)
+	_, _ = r.client.Write([]byte("a2 NOOP\r\n"))
+	_, _ = r.backend.Write([]byte("* 4 EXISTS\r\n"))
+	_, _ = r.client.CloseWrite(), r.backend.CloseWrite()
+	got, err := io.ReadAll(r.backend)
+	if want := "a1 SELECT INBOX\r\na2 NOOP\r\n"; err != nil || string(got) != want {
+		t.Errorf("backend got %q, %v; want %q", got, err, want)
+	}
+	got, err = io.ReadAll(r.client)
+	if want := "* 3 EXISTS\r\n* 4 EXISTS\r\n"; err != nil || string(got) != want {
+		t.Errorf("client got %q, %v; want %q", got, err, want)
+	}
+	if s := <-r.stats; s.Err != nil || s.FromClient != 26 || s.FromBackend != 24 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestHalfCloseOnEitherSide(t *testing.T) {
+	for _, side := range []string{"client", "backend"} {
+		t.Run(side, func(t *testing.T) {
+			r := start(t, "", "", time.Minute)
+			first, second := r.client, r.backend
+			if side == "backend" {
+				first, second = second, first
+			}
+			_, _ = first.Write([]byte("last words"))
+			_ = first.CloseWrite()
+			if got, err := io.ReadAll(second); err != nil || string(got) != "last words" {
+				t.Fatalf("other side got %q, %v", got, err)
+			}
+			// The first side has ended its sending half only: it still listens.
+			answer := bytes.Repeat([]byte("answer "), 100_000)
+			go func() {
+				_, _ = second.Write(answer)
+				_ = second.CloseWrite()
+			}()
+			if got, err := io.ReadAll(first); err != nil || !bytes.Equal(got, answer) {
+				t.Fatalf("first side got %d bytes, %v; want %d", len(got), err, len(answer))
+			}
+			if s := <-r.stats; s.Err != nil {
+				t.Errorf("stats %+v", s)
+			}
+		})
+	}
+}
+
+func TestResetEndsBothSides(t *testing.T) {
+	r := start(t, "", "", time.Minute)
+	_ = r.backend.SetLinger(0)
+	_ = r.backend.Close()
+	if _, err := io.ReadAll(r.client); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("client: %v", err)
+	}
+	if s := <-r.stats; !errors.Is(s.Err, syscall.ECONNRESET) {
+		t.Errorf("stats %+v, want a reset", s)
+	}
+}
+
+func TestBothWaysAtOnce(t *testing.T) {
+	r := start(t, "", "", time.Minute)
+	rnd := rand.NewChaCha8([32]byte{1})
+	up, down := make([]byte, 8<<20), make([]byte, 8<<20)
+	_, _ = rnd.Read(up)
+	_, _ = rnd.Read(down)
+	send := func(c *net.TCPConn, p []byte) {
+		_, _ = c.Write(p)
+		_ = c.CloseWrite()
+	}
+	go send(r.client, up)
+	go send(r.backend, down)
+	results := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(r.backend)
+		results <- b
+	}()
+	gotDown, _ := io.ReadAll(r.client)
+	gotUp := <-results
+	if !bytes.Equal(gotUp, up) || !bytes.Equal(gotDown, down) {
+		t.Error("bytes were changed on the way")
+	}
+	<-r.stats
+}
+
+// TestIdle runs on the fake clock of a bubble.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, front := net.Pipe()
+		back, backend := net.Pipe()
+		stats := make(chan Stats, 1)
+		begin := time.Now()
+		go func() { stats <- Run(Leg{Conn: front}, Leg{Conn: back}, 35*time.Minute) }()
+		// Traffic in one direction keeps the session alive as a whole.
+		for range 3 {
+			time.Sleep(30 * time.Minute)
+			go func() { _, _ = backend.Write([]byte("* OK Still here\r\n")) }()
+			if _, err := io.ReadFull(client, make([]byte, 17)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := <-stats
+		if !errors.Is(s.Err, ErrIdle) {
+			t.Errorf("stats %+v, want idle", s)
+		}
+		if took := time.Since(begin); took != 125*time.Minute {
+			t.Errorf("ended after %v, want 125m", took)
+		}
+		_, _ = client.Close(), backend.Close()
+	})
+}
+
+// TestNoHalfClose: a pipe cannot end one direction alone, so both end at once.
+func TestNoHalfClose(t *testing.T) {
+	client, front := net.Pipe()
+	back, backend := net.Pipe()
+	stats := make(chan Stats, 1)
+	go func() { stats <- Run(Leg{Conn: front}, Leg{Conn: back}, time.Hour) }()
+	// Once something came through, both directions wait for more.
+	go func() { _, _ = client.Write([]byte("x")) }()
+	if _, err := backend.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = backend.Close()
+	if s := <-stats; s.Err != nil && !errors.Is(s.Err, io.ErrClosedPipe) {
+		t.Errorf("stats %+v", s)
+	}
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("client: %v, want EOF", err)
+	}
+}
+
+func BenchmarkRelay(b *testing.B) {
+	for _, size := range []int{64, 16 << 10, 256 << 10} {
+		b.Run(byteSize(size), func(b *testing.B) {
+			r := start(b, "", "", time.Hour)
+			chunk, got := make([]byte, size), make([]byte, size)
+			_ = r.backend.SetDeadline(time.Time{})
+			_ = r.client.SetDeadline(time.Time{})
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := r.backend.Write(chunk); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(r.client, got); err != nil {
+					b.Fatal(err)
+				}
+			}
+			_, _ = r.client.Close(), r.backend.Close()
+			<-r.stats
+		})
+	}
+}
+
+func byteSize(n int) string {
+	if n < 1024 {
+		return "64B"
+	}
+	return map[int]string{16 << 10: "16KiB", 256 << 10: "256KiB"}[n]
+}
