@@ -1,0 +1,121 @@
+package dovecotauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+var errDeadline = errors.New("no verdict before the deadline")
+
+// start begins to check the credentials of a request. It waits while too many
+// checks are under way.
+func (c *conn) start(r *request) {
+	r.attempt.Start = time.Now()
+	select {
+	case c.slots <- struct{}{}:
+	case <-c.ctx.Done():
+		return
+	}
+	ctx, cancel := context.WithDeadline(c.ctx, r.attempt.Start.Add(c.server.deadline()))
+	r.cancel = cancel
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		cancel()
+		<-c.slots
+		return
+	}
+	c.checking[r.id] = r
+	c.mu.Unlock()
+	c.checks.Add(1)
+	go c.check(ctx, r)
+}
+
+// check asks for a verdict and answers the request, at the deadline at the
+// latest: a client that is told nothing for longer takes the server for dead.
+func (c *conn) check(ctx context.Context, r *request) {
+	defer c.checks.Done()
+	defer c.recovered("answering a request")
+	defer func() { <-c.slots }()
+	defer r.cancel()
+	stop := c.whenDone(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			c.settle(r, login.UnavailableFor(errDeadline))
+		}
+	})
+	v := c.ask(ctx, r)
+	stop()
+	c.settle(r, v)
+}
+
+// ask returns the verdict of Check, or an unavailable one if that panics.
+func (c *conn) ask(ctx context.Context, r *request) (v login.Verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic("checking a password", p)
+			v = login.UnavailableFor(errPanic)
+		}
+	}()
+	return c.server.Check(ctx, &r.attempt)
+}
+
+// settle answers a request, unless it was answered or cancelled before.
+func (c *conn) settle(r *request, v login.Verdict) {
+	decided := v.Result == login.Granted || v.Result == login.Denied
+	c.mu.Lock()
+	if c.closing || c.checking[r.id] != r {
+		c.mu.Unlock()
+		return
+	}
+	// A request that waits for its CONT does not count: Postfix abandons those
+	// without a word, and it alone would be told a lie by a FAIL.
+	if !decided && c.server.OnUnavailable == Disconnect && len(c.checking) == 1 {
+		c.closing = true
+	}
+	disconnect := c.closing
+	delete(c.checking, r.id)
+	c.mu.Unlock()
+	if disconnect {
+		c.out <- nil
+		return
+	}
+	word, fields := answer(v, r.user())
+	c.reply(word, r.id, fields)
+}
+
+// answer puts a verdict into words. user is the field with the user's name.
+func answer(v login.Verdict, user string) (word, fields string) {
+	switch v.Result {
+	case login.Granted:
+		return "OK", user
+	case login.Denied:
+		switch v.Code {
+		case imap.ResponseCodeAuthorizationFailed:
+			user += "\tcode=authz_fail"
+		case imap.ResponseCodeExpired:
+			user += "\tcode=pass_expired\treason=Password expired"
+		case imap.ResponseCodeContactAdmin, imap.ResponseCodeNoPerm:
+			user += "\tcode=user_disabled"
+		}
+		return "FAIL", user
+	default:
+		// The bare word is for clients that know the codes of version 1.1 only.
+		return "FAIL", user + "\ttemp\tcode=temp_fail"
+	}
+}
+
+// netipAddr reads the address of a person, without its IPv6 wrapping.
+func netipAddr(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("parsing an address: %w", err)
+	}
+	return addr.Unmap(), nil
+}

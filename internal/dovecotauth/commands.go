@@ -1,0 +1,191 @@
+package dovecotauth
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// command handles one line.
+func (c *conn) command(line string) error {
+	word, args, _ := strings.Cut(line, "\t")
+	switch c.state {
+	case wantVersion:
+		if word != "VERSION" {
+			return violation("no VERSION first")
+		}
+		minor, err := parseVersion(args)
+		if err != nil {
+			return err
+		}
+		c.minor, c.state = minor, wantCPID
+		return nil
+	case wantCPID:
+		if word != "CPID" {
+			return violation("no CPID after VERSION")
+		}
+		if _, err := parseID(args); err != nil {
+			return err
+		}
+		// From here on the client may be silent as long as it likes.
+		c.state, c.lines.patient = ready, true
+		if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+			return fmt.Errorf("setting a deadline: %w", err)
+		}
+		return nil
+	}
+	switch word {
+	case "AUTH":
+		return c.auth(args)
+	case "CONT":
+		return c.cont(args)
+	case "CANCEL":
+		id, err := parseID(args)
+		if err != nil {
+			return err
+		}
+		c.forget(id)
+		return nil
+	default:
+		return violation("unknown command")
+	}
+}
+
+// parseID reads the number of a request, or of a process.
+func parseID(text string) (uint32, error) {
+	id, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || id == 0 {
+		return 0, violation("id out of range, or no number")
+	}
+	return uint32(id), nil
+}
+
+// auth handles AUTH.
+func (c *conn) auth(args string) error {
+	idText, rest, _ := strings.Cut(args, "\t")
+	id, err := parseID(idText)
+	if err != nil {
+		return err
+	}
+	if c.busy(id) {
+		return violation("id is in use")
+	}
+	delete(c.waiting, id) // it is there still if it has expired
+	mechanism, params, _ := strings.Cut(rest, "\t")
+	if mechanism == "" {
+		return violation("AUTH without a mechanism")
+	}
+	r := &request{id: id}
+	r.attempt = login.Attempt{ID: c.id, Form: login.FormAuthenticate, Mechanism: strings.ToUpper(mechanism)}
+	response, valid, err := c.params(&r.attempt, params)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(c.server.mechanisms(), r.attempt.Mechanism) {
+		c.fail(id, "\treason=Unsupported authentication mechanism", "mechanism is not offered")
+		return nil
+	}
+	if !valid {
+		c.fail(id, "\tcode=invalid_base64\treason=Invalid base64 data in initial response", "invalid base64")
+		return nil
+	}
+	r.sasl = c.server.exchange(r)
+	c.advance(r, response)
+	return nil
+}
+
+// params reads the parameters of AUTH into the attempt. It returns the initial
+// response, nil if there is none, and whether it was valid base64.
+func (c *conn) params(a *login.Attempt, params string) (response []byte, valid bool, err error) {
+	service, last := false, false
+	for more := params != ""; more; {
+		if last {
+			return nil, false, violation("parameter after resp")
+		}
+		var param string
+		param, params, more = strings.Cut(params, "\t")
+		name, value, _ := strings.Cut(param, "=")
+		value = unescape(value)
+		switch name {
+		case "service", "protocol":
+			a.Service, service = value, true
+		case "rip":
+			if addr, err := netipAddr(value); err == nil {
+				a.Remote = addr
+			}
+		case "secured":
+			a.Secured = true
+		case "resp":
+			last, valid = true, true
+			switch {
+			case value == "=":
+				response = []byte{}
+			case value != "":
+				response, valid = decode(value)
+			case c.minor >= 2:
+				// Before 1.2, nothing meant that there is no response.
+				response = []byte{}
+			}
+		}
+	}
+	if !service {
+		return nil, false, violation("AUTH without a service")
+	}
+	return response, valid || !last, nil
+}
+
+// cont handles CONT.
+func (c *conn) cont(args string) error {
+	idText, data, found := strings.Cut(args, "\t")
+	id, err := parseID(idText)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return violation("CONT without data")
+	}
+	r := c.waiting[id]
+	if r == nil || time.Now().After(r.expires) {
+		why, reason := "no such request", "Authentication request timed out"
+		if c.forget(id) {
+			why, reason = "CONT for a password under check", "Unexpected continuation"
+		}
+		c.fail(id, "\treason="+reason, why)
+		return nil
+	}
+	delete(c.waiting, id)
+	response, valid := decode(data)
+	if !valid {
+		c.fail(id, "\tcode=invalid_base64\treason=Invalid base64 data in continued response", "invalid base64")
+		return nil
+	}
+	c.advance(r, response)
+	return nil
+}
+
+// advance gives a SASL message to the exchange of a request. It ends in a CONT,
+// in a FAIL or in a check.
+func (c *conn) advance(r *request, response []byte) {
+	challenge, done, err := r.sasl.Next(response)
+	switch {
+	case err != nil: // looked at first: go-sasl's PLAIN is also done then
+		var why *refusal
+		if errors.As(err, &why) {
+			c.fail(r.id, why.fields, why.why)
+		} else {
+			c.fail(r.id, "", "malformed SASL message")
+		}
+	case done:
+		c.start(r)
+	default:
+		c.wait(r)
+		// The field must be there even if it is empty.
+		c.reply("CONT", r.id, "\t"+base64.StdEncoding.EncodeToString(challenge))
+	}
+}

@@ -1,0 +1,151 @@
+package dovecotauth
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// conn is one connection of a client. The goroutine of serve reads and owns the
+// fields of the first group; the rest is shared.
+type conn struct {
+	lines   *lineReader
+	state   state
+	minor   uint64              // the client's minor version
+	waiting map[uint32]*request // requests that wait for a CONT
+
+	recoverer
+	server *Server
+	id     string
+	nc     net.Conn
+	ctx    context.Context // ends with the connection
+	cancel context.CancelCauseFunc
+	out    chan []byte // answers to write; nil asks for a reset
+	// written is closed when writeLoop has ended.
+	written chan struct{}
+	checks  sync.WaitGroup
+	slots   chan struct{} // one element for each running check
+
+	mu       sync.Mutex
+	checking map[uint32]*request // requests with a check under way, not yet answered
+	closing  bool                // nothing is answered any more
+}
+
+type state uint8
+
+const (
+	wantVersion state = iota
+	wantCPID
+	ready
+)
+
+func (c *conn) serve() error {
+	stop := c.whenDone(c.ctx, func() { c.abort(context.Cause(c.ctx)) })
+	go c.writeLoop()
+	err := c.readLoop()
+	gone := ended(err)
+	if cause := context.Cause(c.ctx); cause != nil {
+		err, gone = cause, ended(cause) // we closed the connection, not the client
+	}
+	if !gone {
+		// What was answered before is written before.
+		c.out <- nil
+	}
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
+	stop()
+	c.cancel(nil)
+	c.checks.Wait()
+	close(c.out)
+	<-c.written
+	_ = c.nc.Close()
+	if gone {
+		return nil
+	}
+	return err
+}
+
+// readLoop greets the client and handles line after line until one cannot be
+// read or breaks the rules.
+func (c *conn) readLoop() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic("reading", p)
+			err = errPanic
+		}
+	}()
+	greeting, err := c.server.greeting()
+	if err != nil {
+		return err
+	}
+	c.out <- greeting
+	if err := c.nc.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return fmt.Errorf("setting a deadline: %w", err)
+	}
+	for {
+		line, err := c.lines.next()
+		if err != nil {
+			return fmt.Errorf("reading a line: %w", err)
+		}
+		if err := c.command(line); err != nil {
+			return err
+		}
+	}
+}
+
+// fail answers a request that the backend is not asked about.
+func (c *conn) fail(id uint32, fields, why string) {
+	c.log.Debug("refusing a request", zap.Uint32("request", id), zap.String("reason", why))
+	c.reply("FAIL", id, fields)
+}
+
+// reply queues an answer. It waits while the queue is full, but not for longer
+// than the client is given to read.
+func (c *conn) reply(word string, id uint32, fields string) {
+	c.out <- appendReply(make([]byte, 0, 16+len(word)+len(fields)), word, id, fields)
+}
+
+// writeLoop writes answers until out is closed. After a reset or an error it
+// drops them, so that nobody ever waits for it in vain.
+func (c *conn) writeLoop() {
+	defer close(c.written)
+	broken := false
+	for b := range c.out {
+		switch {
+		case broken:
+		case b == nil:
+			broken = true
+			c.abort(errReset)
+		default:
+			if err := c.write(b); err != nil {
+				broken = true
+				c.abort(fmt.Errorf("writing an answer: %w", err))
+			}
+		}
+	}
+}
+
+func (c *conn) write(b []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic("writing", p)
+			err = errPanic
+		}
+	}()
+	if err := c.nc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err = c.nc.Write(b)
+	return err
+}
+
+// abort resets the connection and ends what is done for it.
+func (c *conn) abort(cause error) {
+	c.cancel(cause)
+	reset(c.nc)
+}

@@ -1,0 +1,112 @@
+package dovecotauth
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// maxName is the length of a user name in bytes. Exim takes answers of 8192
+// bytes, Radicale of 1024.
+const maxName = 512
+
+// refusal is why an attempt was turned down without asking the backend.
+type refusal struct {
+	// fields is what FAIL tells the client, with leading TABs.
+	fields string
+	// why is for the log and holds nothing that the client sent.
+	why string
+}
+
+func (r *refusal) Error() string { return r.why }
+
+// admit decides whether the request's user may be asked about, and under which
+// name the client is told of it.
+func (s *Server) admit(r *request) error {
+	a := &r.attempt
+	if a.User == "" {
+		return &refusal{"\tuser=\toriginal_user=", "empty user name"}
+	}
+	if !SafeName(a.User) {
+		return &refusal{"", "user name is too long, or has a space or control character in it"}
+	}
+	identity := s.Identity
+	if identity == nil {
+		identity = DefaultIdentity
+	}
+	name, err := identity(a)
+	if err != nil {
+		return &refusal{"", "making the identity failed: " + err.Error()}
+	}
+	if !SafeName(name) {
+		return &refusal{"", "identity is empty, too long, or has a space or control character in it"}
+	}
+	r.identity = name
+	if !s.AllowDelegates && (a.AuthzID != "" || delegate(a.User)) {
+		return &refusal{r.user(), "mailbox of somebody else asked for, and delegates are not allowed"}
+	}
+	return nil
+}
+
+// secret completes the request's attempt.
+func (r *request) secret(password string) error {
+	r.attempt.Secret = login.Secret(password)
+	if err := r.attempt.Check(); err != nil {
+		return &refusal{r.user(), err.Error()}
+	}
+	return nil
+}
+
+// user returns the field that names the user to the client.
+func (r *request) user() string { return "\tuser=" + r.identity }
+
+// SafeName says whether a name can be told to every client: not empty, not
+// longer than 512 bytes, and without spaces and control characters. TAB, LF, CR,
+// NUL and \x01 would have to be escaped, and Postfix and Exim do not undo
+// that; a space breaks the tables and logs that the name goes into, and Dovecot
+// does not allow it either.
+func SafeName(name string) bool {
+	if name == "" || len(name) > maxName {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.IsSpace(r)
+	})
+}
+
+// delegate says whether a name asks for the mailbox of somebody else, in one of
+// the spellings of Exchange: user/shared, DOM\user\shared, user@domain\shared.
+func delegate(user string) bool {
+	if strings.Contains(user, "/") {
+		return true
+	}
+	before, after, found := strings.Cut(user, `\`)
+	return found && (strings.Contains(before, "@") || strings.Contains(after, `\`))
+}
+
+// DefaultIdentity returns the name that was authenticated, in lower case.
+func DefaultIdentity(a *login.Attempt) (string, error) { return Lower(a.User), nil }
+
+// Lower returns a name in lower case, without ever making two names the same
+// that a backend may tell apart: bytes that are not UTF-8 stay, and so do
+// letters whose lower case is an ASCII letter, like the Kelvin sign.
+func Lower(name string) string {
+	if !utf8.ValidString(name) {
+		b := []byte(name)
+		for i, c := range b {
+			if 'A' <= c && c <= 'Z' {
+				b[i] = c + 'a' - 'A'
+			}
+		}
+		return string(b)
+	}
+	return strings.Map(func(r rune) rune {
+		l := unicode.ToLower(r)
+		if r >= utf8.RuneSelf && l < utf8.RuneSelf {
+			return r
+		}
+		return l
+	}, name)
+}
