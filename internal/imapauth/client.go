@@ -1,0 +1,206 @@
+package imapauth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapwire"
+)
+
+const (
+	// phaseTimeout bounds a phase whose context has no earlier deadline.
+	phaseTimeout = 30 * time.Second
+	// prefixLength is that of the random part of tags.
+	prefixLength = 6
+)
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// Client is a connection to a backend on which nobody has logged in yet. It is
+// used up by Open, Check or Close, one of which has to be called. It is not safe
+// for concurrent use.
+type Client struct {
+	cfg *Config
+	// raw is the socket; conn is what to talk on, the same or TLS on top of it.
+	raw, conn net.Conn
+	r         *imapwire.Reader
+
+	// Tags begin with letters that nobody can guess, so that an answer cannot
+	// be there before its question.
+	prefix string
+	seq    int
+	tag    []byte
+	out    []byte
+
+	lineLimit, linesLeft, bytesLeft int
+
+	// caps is the latest list; nil if none was seen since it was last dropped.
+	caps capabilities
+	// exchange says that something looked like Exchange.
+	exchange bool
+	// sent says that complete credentials are on their way; alerts are what the
+	// backend wanted the user to be told since then, as untagged responses.
+	sent   bool
+	alerts []byte
+}
+
+// Dial connects to the upstream and prepares the connection.
+func Dial(ctx context.Context, cfg *Config) (*Client, error) {
+	network := cfg.Network
+	if network == "" {
+		network = "tcp"
+	}
+	d := net.Dialer{Timeout: cfg.DialTimeout}
+	conn, err := d.DialContext(ctx, network, cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("connecting: %w", err)
+	}
+	return Prepare(ctx, conn, cfg)
+}
+
+// Prepare brings a fresh connection to where a user can log in: greeting, TLS as
+// the mode demands, capabilities. It ends when ctx does. It owns conn and closes
+// it if it fails.
+func Prepare(ctx context.Context, conn net.Conn, cfg *Config) (*Client, error) {
+	c := &Client{cfg: cfg, raw: conn, conn: conn, prefix: rand.Text()[:prefixLength]}
+	err := c.within(ctx, c.prepare)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close ends the connection at once. Closing twice does no harm.
+func (c *Client) Close() {
+	_ = c.raw.Close()
+	c.release()
+}
+
+// release gives back the reader and returns what was received beyond the last
+// answer.
+func (c *Client) release() []byte {
+	if c.r == nil {
+		return nil
+	}
+	rest := c.r.Release()
+	c.r = nil
+	return rest
+}
+
+// within runs one phase of the conversation. When ctx is done, whatever read or
+// write is going on fails. No deadline is left on the connection if within
+// returns nil.
+func (c *Client) within(ctx context.Context, phase func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, phaseTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, c.interrupt)
+	err := phase(ctx)
+	if !stop() && err == nil {
+		err = ioError(ctx, ctx.Err())
+	}
+	return err
+}
+
+func (c *Client) interrupt() { _ = c.raw.SetDeadline(past) }
+
+func (c *Client) prepare(ctx context.Context) error {
+	switch c.cfg.Mode {
+	case NoTLS:
+	case StartTLS, ImplicitTLS:
+		if c.cfg.TLS == nil {
+			return fmt.Errorf("%w: TLS is demanded without settings for it", ErrConfig)
+		}
+	default:
+		return fmt.Errorf("%w: unknown TLS mode %q", ErrConfig, c.cfg.Mode)
+	}
+	if c.cfg.Mode == ImplicitTLS {
+		if err := c.handshake(ctx); err != nil {
+			return err
+		}
+	}
+	c.r = imapwire.NewReader(c.conn)
+	if err := c.greeting(ctx); err != nil {
+		return fmt.Errorf("reading the greeting: %w", err)
+	}
+	if c.cfg.Mode == StartTLS {
+		if err := c.startTLS(ctx); err != nil {
+			return fmt.Errorf("starting TLS: %w", err)
+		}
+	}
+	if c.caps != nil {
+		return nil
+	}
+	return c.capability(ctx)
+}
+
+// greeting reads the first line. It alone decides; what follows it is read
+// together with the answer to the first command.
+func (c *Client) greeting(ctx context.Context) error {
+	c.budget(maxLine)
+	r, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	if r.Kind != imapwire.KindUntagged || r.Status != imap.StatusResponseTypeOK {
+		return refusal(&r)
+	}
+	c.noteCode(&r)
+	c.exchange = exchangeGreeting(r.Text)
+	return nil
+}
+
+// startTLS asks for TLS and begins it. Whatever came before is forgotten.
+func (c *Client) startTLS(ctx context.Context) error {
+	if err := c.capability(ctx); err != nil {
+		return err
+	}
+	if !c.caps.has(imap.CapStartTLS) {
+		return ErrNoStartTLS
+	}
+	r, err := c.ask(ctx, "STARTTLS", maxLine)
+	if err != nil {
+		return err
+	}
+	if r.Status != imap.StatusResponseTypeOK {
+		return refusal(&r)
+	}
+	if c.r.Buffered() > 0 {
+		return ErrInjection
+	}
+	c.release()
+	if err := c.handshake(ctx); err != nil {
+		return err
+	}
+	c.caps, c.exchange = nil, false
+	c.r = imapwire.NewReader(c.conn)
+	return nil
+}
+
+func (c *Client) handshake(ctx context.Context) error {
+	conn := tls.Client(c.raw, c.cfg.TLS)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("in the TLS handshake: %w", ioError(ctx, err))
+	}
+	c.conn = conn
+	return nil
+}
+
+// capability asks for the capabilities before login.
+func (c *Client) capability(ctx context.Context) error {
+	r, err := c.askCaps(ctx, maxLine)
+	if err == nil && r.Status != imap.StatusResponseTypeOK {
+		err = refusal(&r)
+	}
+	if err != nil {
+		return fmt.Errorf("asking for capabilities: %w", err)
+	}
+	return nil
+}

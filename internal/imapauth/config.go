@@ -1,0 +1,75 @@
+// Package imapauth is the client's side of a login at a backend: greeting,
+// STARTTLS, capabilities, authentication and probe, up to the one verdict.
+//
+// It works in two phases, so that several upstreams can be tried at once while
+// credentials go to one of them only: Prepare brings a connection to where a
+// user could log in, Open or Check logs one in.
+//
+// In mode StartTLS and ImplicitTLS no credentials leave before TLS stands, and
+// nothing that was said before it has any influence on what follows.
+package imapauth
+
+import (
+	"crypto/tls"
+	"time"
+)
+
+// TLSMode says when TLS begins. Its zero value is not a mode.
+type TLSMode string
+
+const (
+	// StartTLS begins in clear text and demands STARTTLS (RFC 3501 section
+	// 6.2.1). A backend that does not offer it is not logged in at.
+	StartTLS TLSMode = "starttls"
+	// ImplicitTLS begins with the handshake (RFC 8314), usually on port 993.
+	ImplicitTLS TLSMode = "implicit"
+	// NoTLS sends credentials in clear text.
+	NoTLS TLSMode = "off"
+)
+
+// AuthCommand says how credentials are sent.
+type AuthCommand string
+
+const (
+	// Keep sends credentials in the form in which they came.
+	Keep AuthCommand = "keep"
+	// Login prefers the LOGIN command.
+	Login AuthCommand = "login"
+	// Plain prefers AUTHENTICATE PLAIN.
+	Plain AuthCommand = "plain"
+)
+
+// ProbeMode says whether a granted login is checked by another command.
+type ProbeMode string
+
+const (
+	// ProbeAuto checks where the backend looks like Exchange. It is what an
+	// empty ProbeMode means.
+	ProbeAuto ProbeMode = "auto"
+	// ProbeOn checks always.
+	ProbeOn ProbeMode = "on"
+	// ProbeOff believes every OK.
+	ProbeOff ProbeMode = "off"
+)
+
+// Config describes one upstream. It is shared by all connections to it and not
+// changed once in use.
+type Config struct {
+	// Address names the upstream in verdicts and is what Dial dials.
+	Address string
+	// Network is what Dial dials on. Default: "tcp".
+	Network string
+	// DialTimeout bounds the connecting of Dial, and nothing after it. 0 means
+	// no bound but that of the context.
+	DialTimeout time.Duration
+	// Mode says when TLS begins.
+	Mode TLSMode
+	// TLS is used by StartTLS and ImplicitTLS, which need it. It has its
+	// ServerName set, and a ClientSessionCache if sessions should be resumed.
+	TLS *tls.Config
+	// AuthCommand says how credentials are sent. If it is empty, the caller of
+	// Open or Check decides.
+	AuthCommand AuthCommand
+	// Probe says whether a granted login is checked by another command.
+	Probe ProbeMode
+}
