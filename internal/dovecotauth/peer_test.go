@@ -100,7 +100,7 @@ func (p *peer) take() (said string, closed bool) {
 
 func (p *peer) send(s string) {
 	p.t.Helper()
-	_ = p.nc.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = p.nc.SetWriteDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(p.nc, s); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		p.t.Fatalf("sending %q: %v", s, err)
 	}
@@ -150,3 +150,11 @@ func start(t *testing.T, s *Server) *peer {
 	p.expect("")
 	return p
 }
+
+// bound serves with a context of its own.
+type bound struct {
+	serving
+	ctx context.Context
+}
+
+func (b bound) Serve(_ context.Context, nc net.Conn) error { return b.serving.Serve(b.ctx, nc) }

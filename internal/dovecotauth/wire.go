@@ -61,11 +61,12 @@ func (l *lineReader) next() (string, error) {
 	var long []byte
 	for {
 		part, err := l.br.ReadSlice('\n')
-		if len(long)+len(part) > l.max {
+		full := errors.Is(err, bufio.ErrBufferFull) // no LF yet
+		if n := len(long) + len(part); n > l.max || full && n == l.max {
 			return "", violation("line of more than " + strconv.Itoa(l.max) + " bytes")
 		}
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
+		case full:
 			long = append(long, part...)
 			continue
 		case err != nil:

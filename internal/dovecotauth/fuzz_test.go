@@ -1,0 +1,237 @@
+package dovecotauth
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// escape is the inverse of unescape.
+var escape = strings.NewReplacer("\x01", "\x011", "\x00", "\x010", "\t", "\x01t", "\r", "\x01r", "\n", "\x01n")
+
+func FuzzUnescape(f *testing.F) {
+	f.Add("alice", "a\tb\x01\x00\r\n")
+	f.Add("a\x01", "\x01x")
+	f.Fuzz(func(t *testing.T, wire, text string) {
+		if got := unescape(escape.Replace(text)); got != text {
+			t.Errorf("%q became %q", text, got)
+		}
+		if got := unescape(wire); len(got) > len(wire) {
+			t.Errorf("%q grew to %q", wire, got)
+		}
+	})
+}
+
+// readOnly is a connection of which lineReader needs no more than Read.
+type readOnly struct {
+	net.Conn
+	io.Reader
+}
+
+func (r readOnly) Read(b []byte) (int, error)    { return r.Reader.Read(b) }
+func (readOnly) SetReadDeadline(time.Time) error { return nil }
+
+// FuzzLines compares the reader of lines with the plainest one there is.
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("VERSION\t1\t0\r\nCPID\t1\n\nAUTH"), false)
+	f.Add(append(bytes.Repeat([]byte("x"), maxMasterLine-1), "\nUSER\n"...), true)
+	f.Add(append(bytes.Repeat([]byte("x"), maxMasterLine), "\nUSER\n"...), true)
+	f.Fuzz(func(t *testing.T, input []byte, slow bool) {
+		var source io.Reader = bytes.NewReader(input)
+		if slow {
+			source = iotest.OneByteReader(source)
+		}
+		l := newLineReader(readOnly{Reader: source}, maxMasterLine)
+		l.patient = true
+		plain := bufio.NewReaderSize(bytes.NewReader(input), len(input)+1)
+		for {
+			want, wantErr := plain.ReadString('\n')
+			got, err := l.next()
+			switch {
+			case len(want) > maxMasterLine || wantErr != nil && len(want) == maxMasterLine:
+				if !errors.Is(err, ErrProtocol) {
+					t.Fatalf("line of %d bytes: %v", len(want), err)
+				}
+				return
+			case wantErr != nil:
+				if err == nil || !ended(err) {
+					t.Fatalf("error %v at the end", err)
+				}
+				return
+			case err != nil:
+				t.Fatalf("line of %d bytes: %v", len(want), err)
+			}
+			if want = strings.TrimSuffix(strings.TrimSuffix(want, "\n"), "\r"); got != want {
+				t.Fatalf("line %q, want %q", got, want)
+			}
+		}
+	})
+}
+
+// moody is a Checker that answers each user in his own way, at his own time.
+func moody(ctx context.Context, a *login.Attempt) login.Verdict {
+	for _, c := range a.User {
+		switch c {
+		case 's': // slow
+			select {
+			case <-time.After(3 * time.Second):
+			case <-ctx.Done():
+				return login.UnavailableFor(ctx.Err())
+			}
+		case 'h': // hangs
+			time.Sleep(DefaultDeadline + time.Second)
+		case 'd':
+			return login.DeniedWith(imap.ResponseCodeExpired)
+		case 'u':
+			return login.Verdict{}
+		case 'p':
+			panic("a panic")
+		}
+	}
+	return login.Verdict{Result: login.Granted}
+}
+
+// replyLine is what a server may say after the greeting.
+var replyLine = regexp.MustCompile(`^(?:` +
+	`(OK)\t([1-9][0-9]{0,9})\tuser=[^\t ]+|` +
+	`(CONT)\t([1-9][0-9]{0,9})\t([A-Za-z0-9+/]*=*)|` +
+	`(FAIL)\t([1-9][0-9]{0,9})(?:\ttemp|\t(?:user|original_user|code|reason)=[^\t]*)*` +
+	`)$`)
+
+// FuzzConversation lets a client say anything in each state of a connection. The
+// server must not panic, must write only lines that are well-formed, and for each
+// id at most one answer to each line that asks for one.
+func FuzzConversation(f *testing.F) {
+	states := []string{
+		"",
+		"VERSION\t1\t0\n",
+		hello,
+		hello + "AUTH\t1\tLOGIN\tservice=smtp\n",
+		hello + "AUTH\t1\tLOGIN\tservice=smtp\nCONT\t1\t" + b64("sam") + "\n",
+		hello + "AUTH\t1\tPLAIN\tservice=smtp\n",
+		hello + auth(1, "slow"),
+		hello + auth(1, "slow-up") + auth(2, "hangs"),
+	}
+	for state := range states {
+		f.Add(byte(state), true, []byte("VERSION\t1\t2\nCPID\t1\n"))
+		f.Add(byte(state), true, []byte("CONT\t1\t"+b64("sam")+"\nCONT\t1\t"+b64("x")+"\n"))
+		f.Add(byte(state), false, []byte("CANCEL\t1\n"+auth(1, "up")+auth(3, "deny")))
+		f.Add(byte(state), false, []byte("AUTH\t2\tlogin\tservice=x\trip=::1\tsecured\tresp="+b64("pam")+"\nCONT\t2\t\n"))
+	}
+	f.Fuzz(func(t *testing.T, state byte, disconnect bool, input []byte) {
+		before := states[int(state)%len(states)]
+		synctest.Test(t, func(t *testing.T) {
+			s := &Server{Check: moody, AllowDelegates: true}
+			if !disconnect {
+				s.OnUnavailable = Fail
+			}
+			p := dial(t, s)
+			p.expectGreeting()
+			go func() {
+				_, _ = io.WriteString(p.nc, before)
+				_, _ = p.nc.Write(input)
+			}()
+			time.Sleep(10 * time.Minute)
+			said, _ := p.take()
+			_ = p.hangUp()
+			examine(t, before+string(input), said)
+		})
+	})
+}
+
+// examine checks what a server said against all that it was asked.
+func examine(t *testing.T, asked, said string) {
+	type count struct{ auth, cont, ok, fail, challenge int }
+	counts := make(map[uint64]*count)
+	of := func(text string) *count {
+		id, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return new(count)
+		}
+		if counts[id] == nil {
+			counts[id] = new(count)
+		}
+		return counts[id]
+	}
+	for line := range strings.SplitSeq(asked, "\n") {
+		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\r"), "\t")
+		id, _, _ := strings.Cut(rest, "\t")
+		switch word {
+		case "AUTH":
+			of(id).auth++
+		case "CONT":
+			of(id).cont++
+		}
+	}
+	if said != "" && !strings.HasSuffix(said, "\n") {
+		t.Errorf("half a line at the end of %q", said)
+	}
+	if strings.ContainsAny(said, "\r\x00\x01") {
+		t.Errorf("bytes that need escaping in %q", said)
+	}
+	for line := range strings.Lines(said) {
+		m := replyLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+		if m == nil {
+			t.Errorf("malformed line %q", line)
+			continue
+		}
+		switch {
+		case m[1] != "":
+			of(m[2]).ok++
+		case m[3] != "":
+			of(m[4]).challenge++
+			if _, err := base64.StdEncoding.DecodeString(m[5]); err != nil {
+				t.Errorf("challenge %q: %v", m[5], err)
+			}
+		default:
+			of(m[7]).fail++
+		}
+	}
+	for id, c := range counts {
+		if c.ok > c.auth || c.challenge > 2*c.auth || c.ok+c.fail+c.challenge > c.auth+c.cont {
+			t.Errorf("id %d: %+v", id, *c)
+		}
+	}
+}
+
+// FuzzUserDB lets a client of the master protocol say anything.
+func FuzzUserDB(f *testing.F) {
+	f.Add([]byte("VERSION\t1\t1\nUSER\t1\tbob\tservice=smtp\nPASS\t2\tbob\tservice=smtp\nLIST\t3\n"))
+	f.Add([]byte("VERSION\t1\t1\nREQUEST\t1\n"))
+	f.Add([]byte("USER\t1\tbob\tservice=smtp\n"))
+	answers := regexp.MustCompile(`^(?:FAIL\t[0-9]{1,10}(?:\treason=[A-Za-z' ]+)?|DONE\t[0-9]{1,10}\tfail)$`)
+	f.Fuzz(func(t *testing.T, input []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			p := dial(t, &UserDB{})
+			p.take()
+			p.send(string(input))
+			said, _ := p.take()
+			_ = p.hangUp()
+			n := 0
+			for line := range strings.Lines(said) {
+				n++
+				if !answers.MatchString(strings.TrimSuffix(line, "\n")) {
+					t.Errorf("malformed line %q", line)
+				}
+			}
+			if n > bytes.Count(input, []byte("\n")) {
+				t.Errorf("%d answers to %q", n, input)
+			}
+		})
+	})
+}
