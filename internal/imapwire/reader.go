@@ -96,7 +96,8 @@ func (r *Reader) ReadLineFunc(limit func(head []byte) int) ([]byte, error) {
 func (r *Reader) readLong(head []byte, limit func([]byte) int) ([]byte, error) {
 	line := bytes.Clone(head)
 	for {
-		if len(line) > limit(line) {
+		// A CR may be half of the line's end, which does not count.
+		if len(bytes.TrimSuffix(line, []byte{'\r'})) > limit(line) {
 			return nil, ErrLineTooLong
 		}
 		part, err := r.br.ReadSlice('\n')
