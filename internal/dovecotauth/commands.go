@@ -76,7 +76,6 @@ func (c *conn) auth(args string) error {
 	if c.busy(id) {
 		return violation("id is in use")
 	}
-	delete(c.waiting, id) // it is there still if it has expired
 	mechanism, params, _ := strings.Cut(rest, "\t")
 	if mechanism == "" {
 		return violation("AUTH without a mechanism")

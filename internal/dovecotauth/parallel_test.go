@@ -2,6 +2,7 @@ package dovecotauth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -131,6 +132,15 @@ func TestUnexpectedContinuation(t *testing.T) {
 		p.expect("FAIL\t1\treason=Unexpected continuation\n")
 		time.Sleep(time.Minute)
 		p.expect("")
+		// The same after the last step of an exchange that began with a CONT.
+		p.send("AUTH\t2\tPLAIN\tservice=smtp\n")
+		p.expect("CONT\t2\t\n")
+		p.send("CONT\t2\t" + plain("", "1s", "x") + "\n")
+		p.expect("")
+		p.send("CONT\t2\t" + plain("", "1s", "x") + "\n")
+		p.expect("FAIL\t2\treason=Unexpected continuation\n")
+		time.Sleep(time.Minute)
+		p.expect("")
 		_ = p.hangUp()
 	})
 }
@@ -162,20 +172,43 @@ func TestHangUp(t *testing.T) {
 
 // TestOwnerEnds pins that Serve ends with its context.
 func TestOwnerEnds(t *testing.T) {
+	for _, input := range []string{"", hello, hello + auth(1, "5s")} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			p := dial(t, bound{&Server{Check: slow}, ctx})
+			p.expectGreeting()
+			p.send(input)
+			p.expect("")
+			cancel()
+			if said, closed := p.take(); said != "" || !closed {
+				t.Fatalf("server said %q, closed: %v", said, closed)
+			}
+			if err := <-p.served; !errors.Is(err, context.Canceled) {
+				t.Errorf("Serve returned %v", err)
+			}
+		})
+	}
+}
+
+// TestReuse pins that an id is free again after each kind of answer.
+func TestReuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		p := dial(t, bound{&Server{Check: slow}, ctx})
-		p.expectGreeting()
-		p.send(hello + auth(1, "5s"))
-		p.expect("")
-		cancel()
-		synctest.Wait()
-		if err := <-p.served; err == nil {
-			t.Error("Serve returned nil although its owner ended it")
+		p := start(t, &Server{Check: accounts})
+		for range 2 {
+			p.send("AUTH\t1\tLOGIN\tservice=smtp\n")
+			p.expect("CONT\t1\t" + askUser + "\n")
+			p.send("CONT\t1\t" + alice + "\n")
+			p.expect("CONT\t1\t" + askPass + "\n")
+			p.send("CONT\t1\t" + goodPass + "\n")
+			p.expect("OK\t1\tuser=alice@example.test\n")
+			p.send(auth(1, "bob"))
+			p.expect("FAIL\t1\tuser=bob\n")
+			p.send("AUTH\t1\tPLAIN\tservice=smtp\n")
+			p.expect("CONT\t1\t\n")
+			p.send("CONT\t1\t!\n")
+			p.expect("FAIL\t1\tcode=invalid_base64\treason=Invalid base64 data in continued response\n")
 		}
-		if said, closed := p.take(); said != "" || !closed {
-			t.Errorf("server said %q, closed: %v", said, closed)
-		}
+		_ = p.hangUp()
 	})
 }
 

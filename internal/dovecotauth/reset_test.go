@@ -154,3 +154,30 @@ func TestHalfClose(t *testing.T) {
 		t.Errorf("Serve returned %v for a client that hung up", err)
 	}
 }
+
+// TestHalfCloseMidRequest pins that nothing is said of a check that ended because
+// its client went away.
+func TestHalfCloseMidRequest(t *testing.T) {
+	for _, on := range []OnUnavailable{Disconnect, Fail} {
+		asked := make(chan struct{})
+		hangs := func(ctx context.Context, _ *login.Attempt) login.Verdict {
+			close(asked)
+			<-ctx.Done()
+			return login.UnavailableFor(ctx.Err())
+		}
+		nc, br, served := connect(t, "tcp", "127.0.0.1:0", &Server{Check: hangs, OnUnavailable: on}, "DONE")
+		if _, err := io.WriteString(nc, hello+authAlice); err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(br); err != nil || len(rest) != 0 {
+			t.Errorf("server said %q, %v; want an orderly end", rest, err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("Serve returned %v for a client that hung up", err)
+		}
+	}
+}
