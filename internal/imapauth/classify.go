@@ -35,7 +35,6 @@ var (
 		"temporary authentication failure",
 		"internal error",
 		"internal server error",
-		"try again later",
 	}
 	// notConnectedWords: Exchange's second thought about a login that it
 	// answered with OK.

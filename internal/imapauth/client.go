@@ -69,13 +69,16 @@ func Dial(ctx context.Context, cfg *Config) (*Client, error) {
 // the mode demands, capabilities. It ends when ctx does. It owns conn and closes
 // it if it fails.
 func Prepare(ctx context.Context, conn net.Conn, cfg *Config) (*Client, error) {
-	c := &Client{cfg: cfg, raw: conn, conn: conn, prefix: rand.Text()[:prefixLength]}
-	err := c.within(ctx, c.prepare)
-	if err != nil {
+	c := newClient(conn, cfg, rand.Text()[:prefixLength])
+	if err := c.within(ctx, c.prepare); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+func newClient(conn net.Conn, cfg *Config, prefix string) *Client {
+	return &Client{cfg: cfg, raw: conn, conn: conn, prefix: prefix}
 }
 
 // Close ends the connection at once. Closing twice does no harm.
@@ -99,12 +102,15 @@ func (c *Client) release() []byte {
 // write is going on fails. No deadline is left on the connection if within
 // returns nil.
 func (c *Client) within(ctx context.Context, phase func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return ioError(ctx, nil)
+	}
 	ctx, cancel := context.WithTimeout(ctx, phaseTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, c.interrupt)
 	err := phase(ctx)
 	if !stop() && err == nil {
-		err = ioError(ctx, ctx.Err())
+		err = ioError(ctx, nil)
 	}
 	return err
 }
@@ -112,14 +118,8 @@ func (c *Client) within(ctx context.Context, phase func(context.Context) error) 
 func (c *Client) interrupt() { _ = c.raw.SetDeadline(past) }
 
 func (c *Client) prepare(ctx context.Context) error {
-	switch c.cfg.Mode {
-	case NoTLS:
-	case StartTLS, ImplicitTLS:
-		if c.cfg.TLS == nil {
-			return fmt.Errorf("%w: TLS is demanded without settings for it", ErrConfig)
-		}
-	default:
-		return fmt.Errorf("%w: unknown TLS mode %q", ErrConfig, c.cfg.Mode)
+	if err := c.cfg.Validate(); err != nil {
+		return err
 	}
 	if c.cfg.Mode == ImplicitTLS {
 		if err := c.handshake(ctx); err != nil {

@@ -11,6 +11,7 @@ package imapauth
 
 import (
 	"crypto/tls"
+	"fmt"
 	"time"
 )
 
@@ -72,4 +73,29 @@ type Config struct {
 	AuthCommand AuthCommand
 	// Probe says whether a granted login is checked by another command.
 	Probe ProbeMode
+}
+
+// Validate reports what keeps a Config from being used, as ErrConfig. Prepare
+// asks as well.
+func (cfg *Config) Validate() error {
+	switch cfg.Mode {
+	case NoTLS:
+	case StartTLS, ImplicitTLS:
+		if cfg.TLS == nil {
+			return fmt.Errorf("%w: TLS is demanded without settings for it", ErrConfig)
+		}
+	default:
+		return fmt.Errorf("%w: unknown TLS mode %q", ErrConfig, cfg.Mode)
+	}
+	switch cfg.AuthCommand {
+	case "", Keep, Login, Plain:
+	default:
+		return fmt.Errorf("%w: unknown command %q to log in with", ErrConfig, cfg.AuthCommand)
+	}
+	switch cfg.Probe {
+	case "", ProbeAuto, ProbeOn, ProbeOff:
+	default:
+		return fmt.Errorf("%w: unknown probe mode %q", ErrConfig, cfg.Probe)
+	}
+	return nil
 }

@@ -45,16 +45,15 @@ var (
 	// access to a mailbox.
 	ErrNotConnected = errors.New("the backend accepted the login, but did not open the mailbox")
 	// ErrConfig says that a Config cannot be used.
-	ErrConfig = errors.New("invalid configuration")
+	ErrConfig = errors.New("the configuration cannot be used")
 )
 
-// heldOff is ErrThrottled with the time that the backend named.
-type heldOff struct {
-	verdict login.Verdict
-}
+// heldOff is the error of a backend that wants to be left alone, with the
+// verdict that this comes to.
+type heldOff struct{ verdict login.Verdict }
 
-func (e *heldOff) Error() string { return ErrThrottled.Error() }
-func (e *heldOff) Unwrap() error { return ErrThrottled }
+func (e *heldOff) Error() string { return e.verdict.Err.Error() }
+func (e *heldOff) Unwrap() error { return e.verdict.Err }
 
 // Failure returns the verdict for the error of a Dial or Prepare, or of several
 // of them joined: Throttled if a backend asked to be left alone, else
@@ -93,21 +92,20 @@ func refusal(r *imapwire.Response) error {
 	if v, held := throttled(r); held {
 		return &heldOff{v}
 	}
-	err := ErrProtocol
+	err := ErrRefused
 	switch r.Status {
+	case imap.StatusResponseTypeNo, imap.StatusResponseTypeBad:
 	case imap.StatusResponseTypeBye:
 		err = ErrBye
-	case imap.StatusResponseTypeNo, imap.StatusResponseTypeBad:
-		err = ErrRefused
 	case imap.StatusResponseTypePreAuth:
-		err = ErrPreAuth
+		return ErrPreAuth
 	default:
-		return err
+		return ErrProtocol
 	}
 	if r.Code == imap.ResponseCodePrivacyRequired {
-		return ErrPrivacy
+		err = ErrPrivacy
 	}
-	return fmt.Errorf("%w with %s", err, words(r))
+	return fmt.Errorf("%w: %s", err, words(r))
 }
 
 // words names a status and its code, if that is a registered one.

@@ -86,7 +86,8 @@ func (c *Client) login(ctx context.Context, a *login.Attempt, command AuthComman
 		v = c.decide(ctx, a, command, checkOnly)
 		return nil
 	})
-	if err != nil && v.Result == login.Granted {
+	// What the backend did refuse stays refused, even if time was up by then.
+	if err != nil && v.Err == nil && v.Result != login.Denied {
 		v = login.UnavailableFor(fmt.Errorf("logging in: %w", err))
 	}
 	return c.signed(v)
@@ -129,6 +130,8 @@ func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthComma
 func (c *Client) authenticate(ctx context.Context, a *login.Attempt, command AuthCommand) login.Verdict {
 	m := choose(c.caps, command, a)
 	switch {
+	case m == methodNone && c.cfg.Mode == NoTLS:
+		return login.UnavailableFor(ErrPrivacy)
 	case m == methodNone:
 		return login.UnavailableFor(ErrNoMechanism)
 	case m != methodPlain && a.AuthzID != "":
