@@ -89,9 +89,9 @@ func delegate(user string) bool {
 // DefaultIdentity returns the name that was authenticated, in lower case.
 func DefaultIdentity(a *login.Attempt) (string, error) { return Lower(a.User), nil }
 
-// Lower returns a name in lower case, without ever making two names the same
-// that a backend may tell apart: bytes that are not UTF-8 stay, and so do
-// letters whose lower case is an ASCII letter, like the Kelvin sign.
+// Lower returns a name in lower case, and takes care that nobody gets the name of
+// somebody else in the way: bytes that are not UTF-8 stay as they are, and so do
+// the few letters outside ASCII whose lower case is in it, like the Kelvin sign.
 func Lower(name string) string {
 	if !utf8.ValidString(name) {
 		b := []byte(name)
