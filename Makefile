@@ -1,0 +1,97 @@
+# make help shows what there is. Everything is done with the Go tool chain; only
+# the integration tests want more, and "make tools" gets it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build run test tools fmt vet unit integration fuzz bench clean
+
+GO ?= go
+# How long each fuzz target runs in "make fuzz".
+FUZZTIME ?= 20s
+
+# Every step prints how long after the beginning of make it starts.
+ifndef BEGIN
+export BEGIN := $(shell date +%s)
+endif
+step = @printf '== %4ds  %s\n' "$$(($$(date +%s) - BEGIN))" "$(1)"
+
+help:
+	@echo 'Caddy as an IMAP proxy and as the password checker of Postfix.'
+	@echo
+	@echo 'Usage: make TARGET'
+	@echo
+	@echo '  build        build bin/caddy, a whole server with our modules in it'
+	@echo '  run          build it and start the demo: a backend in memory, the proxy before it'
+	@echo '  test         everything below that must pass: tools, fmt, vet, unit, integration'
+	@echo '  tools        as root, install the servers that the integration tests drive'
+	@echo '  fmt          complain about files that gofmt would change'
+	@echo '  vet          go vet for Linux, macOS, Windows, and for 32 bits'
+	@echo '  unit         unit tests with the race detector; they need nothing but Go'
+	@echo '  integration  tests against a real Dovecot and Postfix; they need root'
+	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
+	@echo '  bench        run the benchmarks'
+	@echo '  clean        remove bin'
+	@echo
+	@echo 'One test alone:  go test -race -run NAME ./internal/PACKAGE'
+	@echo '                 go test -race -tags integration -run NAME ./integration'
+	@echo 'With CI=true nothing may be left out: a missing server is a failure.'
+
+build:
+	$(call step,building bin/caddy)
+	@$(GO) build -o bin/caddy ./cmd/caddy
+
+run: build
+	@bin/caddy imap-proxy --demo
+
+test: tools fmt vet unit integration
+	$(call step,all passed)
+
+tools:
+	$(call step,looking for the servers that the integration tests drive)
+	@integration/install.sh
+
+fmt:
+	$(call step,gofmt)
+	@files=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	if [ -n "$$files" ]; then printf 'gofmt would change:\n%s\n' "$$files"; exit 1; fi
+
+# The protocol packages hold the arithmetic on sizes, so 32 bits concern them;
+# Caddy itself is checked for the systems that people run it on.
+vet:
+	$(call step,go vet)
+	@$(GO) vet ./...
+	@$(GO) vet -tags integration ./integration
+	$(call step,go vet for macOS)
+	@GOOS=darwin $(GO) vet ./...
+	$(call step,go vet for Windows)
+	@GOOS=windows $(GO) vet ./...
+	$(call step,go vet for 32 bits)
+	@GOARCH=386 $(GO) vet ./internal/...
+
+unit:
+	$(call step,unit tests with the race detector)
+	@$(GO) test -race -shuffle=on ./...
+
+# Building a server takes minutes, so it is built once and all tests share it.
+# In the directory, because only there go test shows what was left out.
+integration:
+	$(call step,building the server for the integration tests with the race detector)
+	@$(GO) build -race -o bin/caddy-race ./cmd/caddy
+	$(call step,integration tests)
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race $(GO) test -race -shuffle=on -count=1 -tags integration .
+
+fuzz:
+	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			printf '== %4ds  %s in %s\n' "$$(($$(date +%s) - BEGIN))" "$$name" "$$(dirname $$file)"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)"; \
+		done; \
+	done
+
+bench:
+	$(call step,benchmarks)
+	@$(GO) test -run '^$$' -bench . -benchmem ./...
+
+clean:
+	rm -rf bin

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Sees to the programs that the integration tests drive. As root on a Debian
+# machine it installs what is missing; elsewhere it says what will be left out.
+# With CI=true nothing may be left out, so then it fails instead.
+set -euo pipefail
+
+# program, file or Perl module : package : what it is for
+wanted=(
+	"dovecot:dovecot-core:the backend of all tests"
+	"/usr/lib/dovecot/imap:dovecot-imapd:the backend of all tests"
+	"postfix:postfix:SMTP AUTH through our auth listener"
+	"swaks:swaks:SMTP AUTH through our auth listener"
+	"Net--SSLeay:libnet-ssleay-perl:SMTP AUTH under STARTTLS, by swaks"
+	"curl:curl:IMAP as curl speaks it"
+	"openssl:openssl:the dialogue of the README"
+)
+
+export PATH=$PATH:/usr/sbin:/sbin
+missing=()
+has() {
+	case $1 in
+	/*) [ -e "$1" ] ;;
+	*--*) perl -M"${1/--/::}" -e 1 2>/dev/null ;;
+	*) command -v "$1" >/dev/null ;;
+	esac
+}
+look() {
+	missing=()
+	local entry
+	for entry in "${wanted[@]}"; do
+		has "${entry%%:*}" || missing+=("$entry")
+	done
+}
+packages() { printf '%s\n' "${missing[@]}" | cut -d: -f2 | sort -u | tr '\n' ' '; }
+
+look
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	echo "installing what the integration tests need: $(packages)"
+	export DEBIAN_FRONTEND=noninteractive
+	apt="apt-get -q -o DPkg::Lock::Timeout=300"
+	log=$(mktemp)
+	# The packages would start their daemons; ours are private instances.
+	policy=/usr/sbin/policy-rc.d
+	if [ -e "$policy" ]; then
+		trap 'rm -f "$log"' EXIT
+	else
+		trap 'rm -f "$log" "$policy"' EXIT
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod +x "$policy"
+	fi
+	# Postfix would ask what kind of mail system this is.
+	if ! {
+		echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections &&
+			$apt update && $apt install -y --no-install-recommends $(packages)
+	} >"$log" 2>&1; then
+		cat "$log" >&2
+		echo "apt-get failed, see above" >&2
+	fi
+	look
+	[ ${#missing[@]} -gt 0 ] || exit 0
+fi
+
+if [ "${CI:-}" = true ]; then
+	echo "with CI=true no test may be left out, but these are missing: $(packages)" >&2
+	exit 1
+fi
+echo "These tests will be left out, because root and apt-get are needed to install what they drive:"
+for entry in "${missing[@]}"; do
+	IFS=: read -r _ package purpose <<<"$entry"
+	printf '    %-20s %s\n' "$package" "$purpose"
+done
