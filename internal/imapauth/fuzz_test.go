@@ -1,0 +1,143 @@
+package imapauth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-imap/caddy-imap/internal/imaptest"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// recorded is a backend that says the same whatever it is asked, and then closes.
+type recorded struct {
+	in  *bytes.Reader
+	out bytes.Buffer
+	// eager says everything at once; otherwise a line at a time.
+	eager bool
+}
+
+func (r *recorded) Read(p []byte) (int, error) {
+	if r.eager || r.in.Len() == 0 {
+		return r.in.Read(p)
+	}
+	for n := range p {
+		b, err := r.in.ReadByte()
+		if err != nil {
+			return n, nil
+		}
+		p[n] = b
+		if b == '\n' {
+			return n + 1, nil
+		}
+	}
+	return len(p), nil
+}
+
+func (r *recorded) Write(p []byte) (int, error)      { return r.out.Write(p) }
+func (r *recorded) Close() error                     { return nil }
+func (r *recorded) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (r *recorded) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (r *recorded) SetDeadline(time.Time) error      { return nil }
+func (r *recorded) SetReadDeadline(time.Time) error  { return nil }
+func (r *recorded) SetWriteDeadline(time.Time) error { return nil }
+
+// loginCommand finds the command that carried the credentials. fuzzPrefix begins
+// all tags here, so that the fuzzer has a chance.
+const fuzzPrefix = "T"
+
+var loginCommand = regexp.MustCompile(`(?m)^(T[0-9]+) (?:LOGIN|AUTHENTICATE) `)
+
+// FuzzConversation talks to a backend that may say anything. Nobody gets in
+// unless it said a tagged OK to the login, nobody is accused unless it said a
+// tagged NO, no password leaves where TLS is demanded, and nothing that it said
+// shows up in an error.
+func FuzzConversation(f *testing.F) {
+	const caps = "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready\r\n"
+	for _, s := range []string{
+		caps + "T1 OK [CAPABILITY IMAP4rev1] in\r\n* 1 EXISTS\r\n",
+		caps + "T1 OK in\r\n* CAPABILITY IMAP4 IMAP4rev1 NAMESPACE\r\nT2 OK done\r\n* NAMESPACE ((\"\" {1}\r\n/)) NIL NIL\r\nT3 OK done\r\n",
+		caps + "+\r\nT1 NO AUTHENTICATE failed.\r\n",
+		caps + "T1 BAD Request is throttled. Suggested Backoff Time: 90 milliseconds\r\n* BYE Connection closed. 14\r\n",
+		"* OK ready\r\n* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\nT1 OK done\r\nT2 OK begin\r\n",
+		"* OK ready\r\n* CAPABILITY IMAP4rev1 LOGINDISABLED AUTH=LOGIN\r\nT1 OK done\r\n+ VXNlcm5hbWU6\r\n+ UGFzc3dvcmQ6\r\nT2 OK in\r\n* CAPABILITY X\r\nT3 OK done\r\n",
+		"* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ AUTH=PLAIN XPROXY3] ready\r\nT1 OK in\r\n* CAPABILITY X\r\nT2 OK done\r\nT3 BAD User is authenticated but not connected.\r\n",
+		"* PREAUTH in\r\n",
+	} {
+		for how := range uint8(16) {
+			f.Add([]byte(s), how)
+		}
+	}
+	f.Fuzz(func(t *testing.T, says []byte, how uint8) {
+		a := attempt(login.Form(how & 1))
+		if how&2 != 0 {
+			a.Secret += "\xff"
+		}
+		mode := NoTLS
+		if how&8 != 0 {
+			mode = StartTLS
+		}
+		_, client := testTLS(t)
+		conn := &recorded{in: bytes.NewReader(says), eager: how&4 != 0}
+		c := newClient(conn, &Config{Address: "fuzz", Mode: mode, TLS: client}, fuzzPrefix)
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+
+		var s *login.Session
+		var v login.Verdict
+		if err := c.within(ctx, c.prepare); err != nil {
+			v = Failure(err)
+		} else {
+			s, v = c.Open(ctx, a, Keep)
+		}
+		checkConversation(t, says, mode, conn.out.Bytes(), s, v)
+	})
+}
+
+func checkConversation(t *testing.T, says []byte, mode TLSMode, sent []byte, s *login.Session, v login.Verdict) {
+	if errors.Is(v.Err, ErrTimeout) {
+		t.Error("the conversation hung")
+	}
+	if mode != NoTLS {
+		if found := imaptest.Revealed(sent, testSecret); len(found) > 0 {
+			t.Errorf("sent without TLS: %s", found)
+		}
+	}
+	if (s != nil) != (v.Result == login.Granted) {
+		t.Errorf("session %v with verdict %s", s, summary(v))
+	}
+	status := map[login.Result]string{login.Granted: "OK", login.Denied: "NO"}[v.Result]
+	if status != "" {
+		m := loginCommand.FindSubmatch(sent)
+		if m == nil || !regexp.MustCompile(`(?i:(?:^|\n)`+string(m[1])+` `+status+`[ \r\n])`).Match(says) {
+			t.Errorf("verdict %s without a tagged %s", summary(v), status)
+		}
+	}
+	if v.Err != nil && strings.Contains(v.Err.Error(), testSecret) {
+		t.Errorf("the error holds the secret: %v", v.Err)
+	}
+	if s != nil && !bytes.HasSuffix(says, bytes.TrimPrefix(s.Buffered, alertsOf(s.Buffered))) {
+		rest, _ := io.ReadAll(s.Conn)
+		t.Errorf("buffered %q and %q are not the end of what was said", s.Buffered, rest)
+	}
+}
+
+// alertsOf returns the alerts of ours that a session begins with.
+func alertsOf(buffered []byte) []byte {
+	n := 0
+	for bytes.HasPrefix(buffered[n:], []byte("* OK [ALERT] ")) {
+		end := bytes.IndexByte(buffered[n:], '\n')
+		if end < 0 {
+			break
+		}
+		n += end + 1
+	}
+	return buffered[:n]
+}
