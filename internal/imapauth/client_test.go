@@ -1,6 +1,7 @@
 package imapauth
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -169,5 +170,18 @@ func TestUsedOnce(t *testing.T) {
 	c.Close()
 	if n := len(srv.Logins()); n != 1 {
 		t.Errorf("%d logins", n)
+	}
+}
+
+// A session is handed over without a deadline, whoever had set one.
+func TestNoDeadlineLeft(t *testing.T) {
+	conn := &recorded{in: bytes.NewReader([]byte("* OK [CAPABILITY IMAP4rev1] ready\r\nT1 OK [CAPABILITY IMAP4rev1] in\r\n")), deadline: time.Now().Add(time.Hour)}
+	c := newClient(conn, &Config{Mode: NoTLS}, fuzzPrefix)
+	ctx := testContext(t)
+	if err := c.within(ctx, c.prepare); err != nil {
+		t.Fatal(err)
+	}
+	if _, v := c.Open(ctx, attempt(login.FormLogin), Keep); v.Result != login.Granted || !conn.deadline.IsZero() {
+		t.Errorf("verdict %s (%v), deadline %v", summary(v), v.Err, conn.deadline)
 	}
 }

@@ -21,6 +21,8 @@ type recorded struct {
 	out bytes.Buffer
 	// eager says everything at once; otherwise a line at a time.
 	eager bool
+	// deadline is the one that is set.
+	deadline time.Time
 }
 
 func (r *recorded) Read(p []byte) (int, error) {
@@ -44,7 +46,7 @@ func (r *recorded) Write(p []byte) (int, error)      { return r.out.Write(p) }
 func (r *recorded) Close() error                     { return nil }
 func (r *recorded) LocalAddr() net.Addr              { return &net.TCPAddr{} }
 func (r *recorded) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (r *recorded) SetDeadline(time.Time) error      { return nil }
+func (r *recorded) SetDeadline(d time.Time) error    { r.deadline = d; return nil }
 func (r *recorded) SetReadDeadline(time.Time) error  { return nil }
 func (r *recorded) SetWriteDeadline(time.Time) error { return nil }
 

@@ -22,6 +22,7 @@ func TestTooMuch(t *testing.T) {
 		{name: "100,000 lines before STARTTLS' OK", starttls: untagged + plainStart, want: unavailable, err: ErrTooMuch},
 		{name: "100,000 lines inside TLS", inside: untagged, want: unavailable, err: ErrTooMuch},
 		{name: "a few long lines", caps: strings.Repeat("* X "+strings.Repeat("x", 8000)+"\r\n", 40) + plainCaps, want: unavailable, err: ErrTooMuch},
+		{name: "many short lines", caps: strings.Repeat("* OK x\r\n", maxLines) + plainCaps, want: unavailable, err: ErrTooMuch},
 		{name: "many lines, but not too many", caps: strings.Repeat("* OK x\r\n", maxLines-2) + plainCaps, want: "granted"},
 		{name: "a literal of 4 GiB", caps: "* LIST () {4294967296}\r\n" + plainCaps, want: unavailable, err: ErrTooMuch},
 		{name: "a literal beyond all numbers", caps: "* LIST () {99999999999999999999}\r\n" + plainCaps, want: unavailable, err: ErrTooMuch},

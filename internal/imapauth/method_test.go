@@ -1,6 +1,7 @@
 package imapauth
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -200,4 +201,48 @@ func TestUnsafeCredentials(t *testing.T) {
 	}
 	srv.WaitIdle()
 	checkLogins(t, srv)
+}
+
+// The bytes of a login on the wire.
+func TestWire(t *testing.T) {
+	long := strings.Repeat("x", maxLiteralMinus+1)
+	for _, tc := range []struct {
+		caps         string
+		form         login.Form
+		user, secret string
+		want         string
+	}{
+		{"", login.FormLogin, `CORP\alice`, `a"b`, `T1 LOGIN "CORP\\alice" "a\"b"` + "\r\n"},
+		{"", login.FormLogin, "grün", "x", "T1 LOGIN {5}\r\ngrün \"x\"\r\n"},
+		{"", login.FormLogin, "x", "grün", "T1 LOGIN \"x\" {5}\r\ngrün\r\n"},
+		{"LITERAL+", login.FormLogin, "ü", "grün", "T1 LOGIN {2+}\r\nü {5+}\r\ngrün\r\n"},
+		{"LITERAL-", login.FormLogin, "ü", "grün", "T1 LOGIN {2+}\r\nü {5+}\r\ngrün\r\n"},
+		{"LITERAL+", login.FormLogin, "u", long, "T1 LOGIN \"u\" {4097+}\r\n" + long + "\r\n"},
+		{"LITERAL-", login.FormLogin, "u", long, "T1 LOGIN \"u\" {4097}\r\n" + long + "\r\n"},
+		{"LITERAL-", login.FormLogin, "u", long[1:], "T1 LOGIN \"u\" {4096+}\r\n" + long[1:] + "\r\n"},
+		{"AUTH=PLAIN", login.FormAuthenticate, "tim", "tanstaaf", "T1 AUTHENTICATE PLAIN\r\nAHRpbQB0YW5zdGFhZg==\r\n"},
+		{"AUTH=PLAIN SASL-IR", login.FormAuthenticate, "tim", "tanstaaf", "T1 AUTHENTICATE PLAIN AHRpbQB0YW5zdGFhZg==\r\n"},
+		{"LOGINDISABLED AUTH=LOGIN SASL-IR", login.FormAuthenticate, "tim", "tanstaaf", "T1 AUTHENTICATE LOGIN\r\ndGlt\r\ndGFuc3RhYWY=\r\n"},
+	} {
+		// As many invitations as it takes, and then the answer.
+		says := "* OK [CAPABILITY IMAP4rev1 " + tc.caps + "] ready\r\n"
+		switch strings.Count(tc.want, "\r\n") - strings.Count(tc.want, "+}\r\n") - 1 {
+		case 1:
+			says += "+\r\n"
+		case 2:
+			says += "+ VXNlcm5hbWU6\r\n+ UGFzc3dvcmQ6\r\n"
+		}
+		conn := &recorded{in: bytes.NewReader([]byte(says + "T1 NO no\r\n"))}
+		c := newClient(conn, &Config{Mode: NoTLS}, fuzzPrefix)
+		ctx := testContext(t)
+		if err := c.within(ctx, c.prepare); err != nil {
+			t.Fatal(err)
+		}
+		a := attempt(tc.form)
+		a.User, a.Secret = tc.user, login.Secret(tc.secret)
+		v := c.Check(ctx, a, Keep)
+		if got := conn.out.String(); got != tc.want || summary(v) != denied {
+			t.Errorf("%s: sent %.100q, want %.100q; verdict %s (%v)", tc.caps, got, tc.want, summary(v), v.Err)
+		}
+	}
 }
