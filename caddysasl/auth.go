@@ -1,0 +1,190 @@
+// Package caddysasl lets mail servers ask Caddy about passwords. It has two
+// layer4 handlers, which speak protocols of Dovecot: dovecot_auth answers by
+// logging in at an IMAP backend, and dovecot_userdb says that it knows no users.
+//
+// The protocols themselves are in internal/dovecotauth, the backends in
+// caddyimap.
+package caddysasl
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/mholt/caddy-l4/layer4"
+	"go.uber.org/zap"
+
+	"github.com/caddy-imap/caddy-imap/caddyimap"
+	"github.com/caddy-imap/caddy-imap/internal/dovecotauth"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+func init() {
+	caddy.RegisterModule(new(DovecotAuth))
+	caddy.RegisterModule(new(DovecotUserDB))
+}
+
+// maxDeadline is below the 10 seconds after which Postfix gives a connection up.
+const maxDeadline = 9 * time.Second
+
+// DovecotAuth is a handler that speaks the server side of the Dovecot auth-client
+// protocol. Mail servers that can use Dovecot for SMTP AUTH, such as Postfix, Exim
+// and chasquid, use it instead, and a password is right if the IMAP backend lets
+// its user in with it.
+//
+// In Postfix:
+//
+//	smtpd_sasl_type = dovecot
+//	smtpd_sasl_path = inet:127.0.0.1:12345
+//
+// Whoever may connect can try passwords, and is believed when it tells from where
+// its own client comes. So only programs of this machine may, unless others are
+// allowed.
+type DovecotAuth struct {
+	// The name of the backend to ask, of those that the `imap` app defines.
+	// Default: the backend, if there is exactly one.
+	Backend string `json:"backend,omitempty"`
+
+	// The SASL mechanisms to offer, out of `PLAIN` and `LOGIN`. Default: both.
+	Mechanisms []string `json:"mechanisms,omitempty"`
+
+	// How long the backend may take for an answer. It cannot be more than 9s,
+	// since Postfix waits for 10s; chasquid and Radicale wait for 5s, and want
+	// `4s` here. Default: `8s`.
+	Deadline caddy.Duration `json:"deadline,omitempty"`
+
+	// What to do if a password could not be checked, because the backend is away
+	// or holds users off. With `disconnect` the connection is reset, and Postfix
+	// and Exim tell their client to try again later (454, 435); if other
+	// passwords are under way on the same connection, it stays and the one
+	// request fails. With `fail` the request fails with the code `temp_fail`,
+	// which Postfix and Exim take for a wrong password (535). Default:
+	// `disconnect`.
+	OnUnavailable string `json:"on_unavailable,omitempty"`
+
+	// The networks and addresses that may connect, in CIDR notation. They take
+	// the place of the default; unix sockets may always connect. What counts is
+	// the address of the socket, and not what a PROXY header says. Default:
+	// the loopback networks, `127.0.0.0/8` and `::1/128`.
+	Allow []string `json:"allow,omitempty"`
+
+	// The user name to tell the mail server, which may decide by it on sender
+	// addresses (`smtpd_sender_login_maps` in Postfix). These placeholders are
+	// replaced by the name that was authenticated, in lower case:
+	//
+	// Placeholder | Description
+	// ------------|------------
+	// `{imap.user}` | The whole name
+	// `{imap.user.local}` | The part before the last `@`, or after the first backslash
+	// `{imap.user.domain}` | The other part, which may be empty
+	//
+	// Names with a space or a control character in them are refused. Default:
+	// `{imap.user}`.
+	Identity string `json:"identity,omitempty"`
+
+	// Whether to let users in who ask for the mailbox of somebody else: with
+	// names like `user/shared`, `DOM\user\shared` and `user@dom\shared`, or with
+	// a SASL authorization identity that differs from the user name. Default:
+	// `false`.
+	AllowDelegates bool `json:"allow_delegates,omitempty"`
+
+	server *dovecotauth.Server
+	access *access
+	logger *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (*DovecotAuth) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "layer4.handlers.dovecot_auth",
+		New: func() caddy.Module { return new(DovecotAuth) },
+	}
+}
+
+// Provision sets up the handler.
+func (h *DovecotAuth) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	repl := caddy.NewReplacer()
+	if err := h.setUp(repl); err != nil {
+		return err
+	}
+	backend, err := caddyimap.RefBackend(ctx, repl.ReplaceAll(h.Backend, ""))
+	if err != nil {
+		return fmt.Errorf("finding the backend: %w", err)
+	}
+	h.server.Check = backend.Check
+	return nil
+}
+
+// setUp does the part of provisioning that needs no backend.
+func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
+	h.server = &dovecotauth.Server{
+		Deadline:       time.Duration(h.Deadline),
+		AllowDelegates: h.AllowDelegates,
+		Logger:         h.logger,
+	}
+	if d := h.server.Deadline; d < 0 || d > maxDeadline {
+		return fmt.Errorf("deadline %s: must be more than 0 and at most %s, since Postfix waits for 10s only", d, maxDeadline)
+	}
+	for _, m := range h.Mechanisms {
+		name := strings.ToUpper(m)
+		if !dovecotauth.Supported(name) {
+			return fmt.Errorf("mechanisms %q: unknown mechanism; known are PLAIN and LOGIN", m)
+		}
+		for _, other := range h.server.Mechanisms {
+			if other == name {
+				return fmt.Errorf("mechanisms %q: named twice", m)
+			}
+		}
+		h.server.Mechanisms = append(h.server.Mechanisms, name)
+	}
+	switch h.OnUnavailable {
+	case "", "disconnect":
+		h.server.OnUnavailable = dovecotauth.Disconnect
+	case "fail":
+		h.server.OnUnavailable = dovecotauth.Fail
+	default:
+		return fmt.Errorf("on_unavailable %q: must be disconnect or fail", h.OnUnavailable)
+	}
+	if h.Identity != "" {
+		identity, err := parseIdentity(repl.ReplaceKnown(h.Identity, ""))
+		if err != nil {
+			return fmt.Errorf("identity: %w", err)
+		}
+		h.server.Identity = identity
+	}
+	var err error
+	h.access, err = newAccess(h.Allow, repl, h.logger)
+	return err
+}
+
+// parseIdentity makes a function of a template.
+func parseIdentity(s string) (func(*login.Attempt) (string, error), error) {
+	template, err := login.ParseTemplate(s)
+	if err != nil {
+		return nil, err
+	}
+	if !dovecotauth.SafeName(template.Expand("user")) {
+		return nil, fmt.Errorf("template %q: must have no spaces and control characters in it, and be of at most 512 bytes", s)
+	}
+	return func(a *login.Attempt) (string, error) {
+		return template.Expand(dovecotauth.Lower(a.User)), nil
+	}, nil
+}
+
+// Handle serves one connection of a mail server until it ends. It does not call
+// the next handler.
+//
+// A mail server keeps its connection for hours, and this handler may have been
+// replaced by a new configuration meanwhile. It still asks the newest backend of
+// its name.
+func (h *DovecotAuth) Handle(cx *layer4.Connection, _ layer4.Handler) error {
+	return handle(cx, h.access, h.server, h.logger)
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner  = (*DovecotAuth)(nil)
+	_ layer4.NextHandler = (*DovecotAuth)(nil)
+)
