@@ -81,12 +81,14 @@ func (c *conn) auth(args string) error {
 		return violation("AUTH without a mechanism")
 	}
 	r := &request{id: id}
-	r.attempt = login.Attempt{ID: c.id, Form: login.FormAuthenticate, Mechanism: strings.ToUpper(mechanism)}
+	r.attempt = login.Attempt{ID: c.id}
 	response, valid, err := c.params(&r.attempt, params)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(c.server.mechanisms(), r.attempt.Mechanism) {
+	mechanism = strings.ToUpper(mechanism)
+	r.sasl, err = login.NewSASLServer(mechanism, &r.attempt, func() error { return c.server.admit(r) })
+	if err != nil || !slices.Contains(c.server.mechanisms(), mechanism) {
 		c.fail(id, "\treason=Unsupported authentication mechanism", "mechanism is not offered")
 		return nil
 	}
@@ -94,7 +96,6 @@ func (c *conn) auth(args string) error {
 		c.fail(id, "\tcode=invalid_base64\treason=Invalid base64 data in initial response", "invalid base64")
 		return nil
 	}
-	r.sasl = c.server.exchange(r)
 	c.advance(r, response)
 	return nil
 }
@@ -172,6 +173,9 @@ func (c *conn) cont(args string) error {
 // in a FAIL or in a check.
 func (c *conn) advance(r *request, response []byte) {
 	challenge, done, err := r.sasl.Next(response)
+	if err == nil && done {
+		err = r.complete()
+	}
 	switch {
 	case err != nil: // looked at first: go-sasl's PLAIN is also done then
 		var why *refusal

@@ -50,9 +50,8 @@ func (s *Server) admit(r *request) error {
 	return nil
 }
 
-// secret completes the request's attempt.
-func (r *request) secret(password string) error {
-	r.attempt.Secret = login.Secret(password)
+// complete looks at the request's attempt when the password is known, too.
+func (r *request) complete() error {
 	if err := r.attempt.Check(); err != nil {
 		return &refusal{r.user(), err.Error()}
 	}

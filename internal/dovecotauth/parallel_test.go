@@ -330,7 +330,7 @@ func TestUnreadAnswers(t *testing.T) {
 
 // TestMechanisms pins that only what is configured is offered and taken.
 func TestMechanisms(t *testing.T) {
-	for _, m := range supported {
+	for _, m := range login.Mechanisms {
 		synctest.Test(t, func(t *testing.T) {
 			p := dial(t, &Server{Check: granted, Mechanisms: []string{m}})
 			said, _ := p.take()
@@ -342,7 +342,7 @@ func TestMechanisms(t *testing.T) {
 				t.Errorf("greeting of %d bytes", len(said))
 			}
 			p.send(hello)
-			for i, other := range supported {
+			for i, other := range login.Mechanisms {
 				p.send(fmt.Sprintf("AUTH\t%d\t%s\tservice=smtp\n", i+1, other))
 				said, _ := p.take()
 				if word, _, _ := strings.Cut(said, "\t"); (word == "CONT") != (m == other) {
@@ -352,7 +352,7 @@ func TestMechanisms(t *testing.T) {
 			_ = p.hangUp()
 		})
 	}
-	if !Supported("PLAIN") || Supported("CRAM-MD5") || slices.ContainsFunc(supported, func(m string) bool { return !Supported(m) }) {
+	if !Supported("PLAIN") || Supported("CRAM-MD5") || slices.ContainsFunc(login.Mechanisms, func(m string) bool { return !Supported(m) }) {
 		t.Error("Supported is wrong")
 	}
 }

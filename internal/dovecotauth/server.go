@@ -92,14 +92,12 @@ type Server struct {
 // Supported says whether the server knows the mechanism, which must be in upper
 // case.
 func Supported(mechanism string) bool {
-	return slices.Contains(supported, mechanism)
+	return slices.Contains(login.Mechanisms, mechanism)
 }
-
-var supported = []string{"PLAIN", "LOGIN"}
 
 func (s *Server) mechanisms() []string {
 	if len(s.Mechanisms) == 0 {
-		return supported
+		return login.Mechanisms
 	}
 	return s.Mechanisms
 }

@@ -78,7 +78,7 @@ var (
 
 // exchange carries a SASL exchange through, until the attempt is complete.
 func (f *front) exchange(mechanism string, response []byte, a *login.Attempt) error {
-	server, err := login.NewSASLServer(mechanism, a)
+	server, err := login.NewSASLServer(mechanism, a, nil)
 	if err != nil {
 		return err
 	}

@@ -14,59 +14,89 @@ var Mechanisms = []string{sasl.Plain, sasl.Login}
 // ErrMechanism says that a mechanism is not one of Mechanisms.
 var ErrMechanism = errors.New("unknown SASL mechanism")
 
-// NewSASLServer returns the server side of a mechanism. When the exchange is
-// complete, a holds the User, AuthzID and Secret that it carried; whether they
-// are right is not asked here.
-func NewSASLServer(mechanism string, a *Attempt) (sasl.Server, error) {
+// NewSASLServer returns the server side of a mechanism. The exchange fills in
+// a: User and AuthzID once they are known, and Secret at its end, when Next says
+// done without an error. Whether they are right, or even safe, is not asked here.
+//
+// If named is not nil, it is called between the two, so that it can refuse a
+// user before a password is asked for: its error ends the exchange.
+func NewSASLServer(mechanism string, a *Attempt, named func() error) (sasl.Server, error) {
 	if !slices.Contains(Mechanisms, mechanism) {
 		return nil, ErrMechanism
 	}
+	if named == nil {
+		named = anybody
+	}
 	a.Form, a.Mechanism = FormAuthenticate, mechanism
 	if mechanism == sasl.Login {
-		return &loginServer{attempt: a}, nil
+		return &loginServer{attempt: a, named: named}, nil
 	}
 	return sasl.NewPlainServer(func(authzID, user, secret string) error {
-		if authzID != user {
-			a.AuthzID = authzID
+		a.User, a.AuthzID = user, authzID
+		if authzID == user {
+			a.AuthzID = ""
 		}
-		a.User, a.Secret = user, Secret(secret)
+		if err := named(); err != nil {
+			return err
+		}
+		a.Secret = Secret(secret)
 		return nil
 	}), nil
 }
 
-// loginServer serves LOGIN, which no RFC defines: the server asks for the user
-// name and then for the password. A client may bring the name as its initial
-// response.
+func anybody() error { return nil }
+
+// loginServer serves LOGIN (draft-murchison-sasl-login), which go-sasl has only
+// a client of: the server asks for the user name and then for the password. A
+// client may bring the name as its initial response.
 type loginServer struct {
 	attempt *Attempt
-	step    int
+	named   func() error
+	state   loginState
 }
+
+type loginState uint8
+
+const (
+	loginStart loginState = iota
+	loginUser
+	loginPassword
+	loginDone
+)
 
 // The two questions, as Dovecot and Exchange put them.
 const (
-	loginUsername = "Username:"
-	loginPassword = "Password:"
+	askUser     = "Username:"
+	askPassword = "Password:"
 )
 
-var errLoginDone = errors.New("unexpected response after the password")
-
-// Next implements sasl.Server.
+// Next implements sasl.Server. A nil response means that there was no initial
+// one.
 func (s *loginServer) Next(response []byte) (challenge []byte, done bool, err error) {
-	if s.step == 0 {
-		s.step++
+	// Whatever goes wrong below is the end.
+	state := s.state
+	s.state = loginDone
+	switch state {
+	case loginStart:
 		if response == nil {
-			return []byte(loginUsername), false, nil
+			s.state = loginUser
+			return []byte(askUser), false, nil
 		}
-	}
-	s.step++
-	switch s.step {
-	case 2:
+		fallthrough
+	case loginUser:
 		s.attempt.User = string(response)
-		return []byte(loginPassword), false, nil
-	case 3:
+		if err := s.named(); err != nil {
+			return nil, false, err
+		}
+		s.state = loginPassword
+		return []byte(askPassword), false, nil
+	case loginPassword:
 		s.attempt.Secret = Secret(response)
 		return nil, true, nil
 	default:
-		return nil, false, errLoginDone
+		return nil, false, sasl.ErrUnexpectedClientResponse
 	}
 }
+
+// Interface guard.
+var _ sasl.Server = (*loginServer)(nil)
