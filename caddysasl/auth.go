@@ -8,7 +8,6 @@ package caddysasl
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -127,17 +126,9 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 	if d := h.server.Deadline; d < 0 || d > maxDeadline {
 		return fmt.Errorf("deadline %s: must be more than 0 and at most %s, since Postfix waits for 10s only", d, maxDeadline)
 	}
-	for _, m := range h.Mechanisms {
-		name := strings.ToUpper(m)
-		if !dovecotauth.Supported(name) {
-			return fmt.Errorf("mechanisms %q: unknown mechanism; known are PLAIN and LOGIN", m)
-		}
-		for _, other := range h.server.Mechanisms {
-			if other == name {
-				return fmt.Errorf("mechanisms %q: named twice", m)
-			}
-		}
-		h.server.Mechanisms = append(h.server.Mechanisms, name)
+	var err error
+	if h.server.Mechanisms, err = login.ParseMechanisms(h.Mechanisms); err != nil {
+		return fmt.Errorf("mechanisms %w", err)
 	}
 	switch h.OnUnavailable {
 	case "", "disconnect":
@@ -154,7 +145,6 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 		}
 		h.server.Identity = identity
 	}
-	var err error
 	h.access, err = newAccess(h.Allow, repl, h.logger)
 	return err
 }

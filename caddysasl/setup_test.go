@@ -19,8 +19,8 @@ func TestSetUpErrors(t *testing.T) {
 	}{
 		{DovecotAuth{Deadline: caddy.Duration(-time.Second)}, "deadline -1s: must be more than 0 and at most 9s"},
 		{DovecotAuth{Deadline: caddy.Duration(9*time.Second + 1)}, "deadline 9.000000001s: must be more than 0 and at most 9s"},
-		{DovecotAuth{Mechanisms: []string{"CRAM-MD5"}}, `mechanisms "CRAM-MD5": unknown mechanism; known are PLAIN and LOGIN`},
-		{DovecotAuth{Mechanisms: []string{""}}, `mechanisms "": unknown mechanism`},
+		{DovecotAuth{Mechanisms: []string{"CRAM-MD5"}}, `mechanisms "CRAM-MD5": unknown SASL mechanism; known are PLAIN and LOGIN`},
+		{DovecotAuth{Mechanisms: []string{""}}, `mechanisms "": unknown SASL mechanism`},
 		{DovecotAuth{Mechanisms: []string{"PLAIN", "plain"}}, `mechanisms "plain": named twice`},
 		{DovecotAuth{OnUnavailable: "reject"}, `on_unavailable "reject": must be disconnect or fail`},
 		{DovecotAuth{Identity: "{env.HOME}{imap.domain}"}, "identity: template "},

@@ -1,0 +1,129 @@
+package caddyimap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// apps are the running apps of the process. There is one, and two for a moment
+// while the configuration changes.
+var apps appTable
+
+// appTable finds the newest of the running apps. A connection keeps the handler
+// that it began with, and a mail server keeps its connection for hours, so a
+// handler's own app may be long gone.
+type appTable struct {
+	mu      sync.Mutex
+	running []*App
+	// newest is looked up at each login.
+	newest atomic.Pointer[App]
+}
+
+func (t *appTable) start(a *App) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running = append(t.running, a)
+	t.choose()
+}
+
+// stop takes an app out. If it was the newest, because its configuration failed
+// to start as a whole, the one before it is used again.
+func (t *appTable) stop(a *App) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running = slices.DeleteFunc(t.running, func(other *App) bool { return other == a })
+	t.choose()
+}
+
+func (t *appTable) choose() {
+	var newest *App
+	for _, a := range t.running {
+		if newest == nil || a.generation > newest.generation {
+			newest = a
+		}
+	}
+	t.newest.Store(newest)
+}
+
+// BackendRef is a handler's reference to a backend. It outlives the configuration
+// that it was made for: each login goes to the backend that has the name now.
+type BackendRef struct {
+	own  *App
+	name string
+}
+
+// RefBackend returns a reference to the backend of that name in the imap app, or
+// to its only backend if the name is empty. A name that the app does not define
+// is an error. Handlers call it when they are provisioned.
+func RefBackend(ctx caddy.Context, name string) (*BackendRef, error) {
+	app, err := ctx.App("imap")
+	if err != nil {
+		return nil, fmt.Errorf("loading the imap app: %w", err)
+	}
+	own := app.(*App)
+	if _, err := own.backend(name); err != nil {
+		return nil, err
+	}
+	return &BackendRef{own: own, name: name}, nil
+}
+
+// errNoApp says that the configuration has no imap app any more.
+var errNoApp = errors.New("the configuration has no imap app any more")
+
+// find returns the newest app, and its backend of the reference's name. Apps are
+// started in no fixed order, so a new handler may be asked before its app has
+// started; its own app is the newest then.
+func (r *BackendRef) find() (*App, *Backend, error) {
+	app := apps.newest.Load()
+	if !r.own.retired.Load() && (app == nil || app.generation < r.own.generation) {
+		app = r.own
+	}
+	if app == nil {
+		return nil, nil, errNoApp
+	}
+	b, err := app.backend(r.name)
+	return app, b, err
+}
+
+// Check asks the backend about an attempt of the Dovecot auth protocol, and
+// leaves no session behind.
+func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
+	return r.attempt(ctx, a, func(b *Backend) login.Verdict { return b.check(ctx, a, imapauth.Plain) })
+}
+
+// open logs an attempt of an IMAP client in.
+func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login.Session, v login.Verdict) {
+	v = r.attempt(ctx, a, func(b *Backend) login.Verdict {
+		var v login.Verdict
+		session, v = b.open(ctx, a, imapauth.Keep)
+		return v
+	})
+	return session, v
+}
+
+// attempt finds the backend, asks it, logs what it said, and holds refusals back
+// for the time that the guard wants.
+func (r *BackendRef) attempt(ctx context.Context, a *login.Attempt, ask func(*Backend) login.Verdict) login.Verdict {
+	app, b, err := r.find()
+	if err != nil {
+		v := login.UnavailableFor(err)
+		r.own.login.write(ctx, a, r.name, v)
+		return v
+	}
+	v := login.DeniedWith("")
+	if a.Check() == nil {
+		v = ask(b)
+	}
+	app.login.write(ctx, a, b.name, v)
+	app.Guard.hold(ctx, a, v)
+	return v
+}

@@ -1,0 +1,328 @@
+package caddyimap
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/pool"
+)
+
+// Backend is an IMAP service to log users in at: one server, or several that have
+// the same mailboxes.
+type Backend struct {
+	// The servers, tried in this order. If one has not become ready after a
+	// second, the next is tried beside it; the password goes to one only.
+	Upstreams []*Upstream `json:"upstreams,omitempty"`
+
+	// How the connection to the backend is protected: `starttls`, `implicit`
+	// (TLS from the first byte), or `off`. There is no fallback from one to
+	// another. With `off` passwords and mail are sent in clear text. Default:
+	// `starttls`.
+	TLSMode string `json:"tls_mode,omitempty"`
+
+	// How the backend is verified, and what certificate it is shown. Of its
+	// fields, `except_ports` and `handshake_timeout` cannot be used. Default:
+	// the certificate must be valid for the upstream's host name, and be signed
+	// by an authority that this machine trusts.
+	TLS *reverseproxy.TLSConfig `json:"tls,omitempty"`
+
+	// How long connecting to one upstream may take, TLS not included. Default:
+	// `3s`.
+	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
+
+	// How long a login may take altogether, from dialing the first upstream to
+	// the answer. Default: `9s`.
+	AuthTimeout caddy.Duration `json:"auth_timeout,omitempty"`
+
+	// The name to log in with, made from the one that the user typed:
+	//
+	// Placeholder | Description
+	// ------------|------------
+	// `{imap.user}` | The whole name
+	// `{imap.user.local}` | The part before the last `@`, or after the first backslash
+	// `{imap.user.domain}` | The other part, which may be empty
+	//
+	// What the user typed is inserted as it is; placeholders in it mean nothing.
+	// Default: `{imap.user}`.
+	Username string `json:"username,omitempty"`
+
+	// How to send the password: `login` (the LOGIN command), `plain`
+	// (AUTHENTICATE PLAIN), or `keep`: as the client did. Exchange takes some
+	// forms of user names with one and not with the other. Where the backend
+	// does not offer the one, the other is used; a refused password is never
+	// tried in both. Default: `keep` for the handler `imap`, `plain` for
+	// `dovecot_auth`.
+	AuthCommand string `json:"auth_command,omitempty"`
+
+	// Whether to check that a login is real by a second command, since Exchange
+	// says yes to some users that it cannot connect to their mailbox: `on`,
+	// `off`, or `auto` where the server looks like Exchange. Default: `auto`.
+	Probe string `json:"probe,omitempty"`
+
+	name     string
+	username *login.Template
+	// addresses are those of the upstreams, and configs what there is to know
+	// about each.
+	addresses []string
+	configs   map[string]*imapauth.Config
+}
+
+// Upstream is one server of a backend.
+type Upstream struct {
+	// The address to connect to, as `host:port` or in Caddy's form for other
+	// networks, such as `unix//run/imap.sock`. Placeholders are replaced when
+	// the configuration is loaded. Default port: 143, or 993 with the TLS mode
+	// `implicit`.
+	Dial string `json:"dial,omitempty"`
+}
+
+const (
+	defaultDialTimeout = 3 * time.Second
+	defaultAuthTimeout = 9 * time.Second
+	// stagger is how long an upstream has to become ready until the next is
+	// tried as well.
+	stagger = time.Second
+	// resumable is for how many connections to each upstream a TLS session is
+	// kept, so that the next begins with less work.
+	resumable = 16
+
+	imapPort, imapsPort = 143, 993
+)
+
+// provision sets up the backend.
+func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error) {
+	b.name = name
+	if len(b.Upstreams) == 0 {
+		return errors.New("it has no upstream; add one with the option upstream")
+	}
+	if b.TLSMode == "" {
+		b.TLSMode = string(imapauth.StartTLS)
+	}
+	if err := errors.Join(
+		oneOf("tls", b.TLSMode, "starttls", "implicit", "off"),
+		oneOf("auth_command", b.AuthCommand, "", "keep", "login", "plain"),
+		oneOf("probe", b.Probe, "", "auto", "on", "off"),
+		b.setTimeouts(),
+	); err != nil {
+		return err
+	}
+	if b.username, err = parseUsername(b.Username); err != nil {
+		return fmt.Errorf("username: %w", err)
+	}
+	tlsConfig, err := b.tlsConfig(ctx)
+	if err != nil {
+		return err
+	}
+	if tlsConfig.InsecureSkipVerify {
+		app.logger.Warn("anybody can pretend to be this backend and collect passwords; "+
+			"use tls_trust_pool and tls_server_name instead of tls_insecure_skip_verify", zap.String("backend", name))
+	}
+	b.configs = make(map[string]*imapauth.Config, len(b.Upstreams))
+	for i, u := range b.Upstreams {
+		if u == nil || u.Dial == "" {
+			return fmt.Errorf("upstream %d: it has no address; set dial", i)
+		}
+		addr, err := b.parseAddress(u.Dial)
+		if err != nil {
+			return fmt.Errorf("upstream %s: %w", u.Dial, err)
+		}
+		cfg := b.upstreamConfig(addr, tlsConfig)
+		if err := cfg.Validate(); err != nil {
+			return err
+		}
+		if b.configs[cfg.Address] != nil {
+			return fmt.Errorf("upstream %s: it is there twice", cfg.Address)
+		}
+		if cfg.Mode == imapauth.NoTLS && !isLocal(addr) {
+			app.logger.Warn("passwords and mail go to this upstream in clear text; set tls to starttls or implicit",
+				zap.String("backend", name), zap.String("upstream", cfg.Address))
+		}
+		b.addresses = append(b.addresses, cfg.Address)
+		b.configs[cfg.Address] = cfg
+	}
+	return nil
+}
+
+// oneOf checks a word. Options that are not needed may be empty.
+func oneOf(option, value string, words ...string) error {
+	if slices.Contains(words, value) {
+		return nil
+	}
+	if words[0] == "" {
+		words = words[1:]
+	}
+	return fmt.Errorf("%s %q: must be one of %s", option, value, strings.Join(words, ", "))
+}
+
+func (b *Backend) setTimeouts() error {
+	for _, t := range []struct {
+		name  string
+		field *caddy.Duration
+		value time.Duration
+	}{
+		{"dial_timeout", &b.DialTimeout, defaultDialTimeout},
+		{"auth_timeout", &b.AuthTimeout, defaultAuthTimeout},
+	} {
+		if *t.field == 0 {
+			*t.field = caddy.Duration(t.value)
+		}
+		if *t.field < 0 {
+			return fmt.Errorf("%s %s: must be more than 0", t.name, time.Duration(*t.field))
+		}
+	}
+	return nil
+}
+
+// parseUsername reads the template, in which placeholders of Caddy's own, such as
+// {env.*}, may be used as well.
+func parseUsername(text string) (*login.Template, error) {
+	if text == "" {
+		text = "{imap.user}"
+	}
+	return login.ParseTemplate(caddy.NewReplacer().ReplaceKnown(text, ""))
+}
+
+// tlsConfig returns what the upstreams' TLS settings have in common.
+func (b *Backend) tlsConfig(ctx caddy.Context) (*tls.Config, error) {
+	cfg := new(tls.Config)
+	if b.TLS != nil {
+		switch {
+		case imapauth.TLSMode(b.TLSMode) == imapauth.NoTLS:
+			return nil, errors.New("tls is off, so that no other option about TLS can be used")
+		case b.TLS.HandshakeTimeout != 0:
+			return nil, errors.New("tls: handshake_timeout cannot be used; auth_timeout bounds the handshake, too")
+		case len(b.TLS.ExceptPorts) != 0:
+			return nil, errors.New("tls: except_ports cannot be used; set tls_mode")
+		}
+		made, err := b.TLS.MakeTLSClientConfig(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		if made != nil { // nil is for settings that change nothing
+			cfg = made
+		}
+	}
+	if cfg.MinVersion == 0 {
+		cfg.MinVersion = tls.VersionTLS12
+	}
+	return cfg, nil
+}
+
+// parseAddress reads the address of an upstream.
+func (b *Backend) parseAddress(text string) (caddy.NetworkAddress, error) {
+	var port uint = imapPort
+	if imapauth.TLSMode(b.TLSMode) == imapauth.ImplicitTLS {
+		port = imapsPort
+	}
+	text, err := caddy.NewReplacer().ReplaceOrErr(text, true, true)
+	if err != nil {
+		return caddy.NetworkAddress{}, err
+	}
+	addr, err := caddy.ParseNetworkAddressWithDefaults(text, "tcp", port)
+	switch {
+	case err != nil:
+		return addr, fmt.Errorf("not an address: %w", err)
+	case addr.PortRangeSize() != 1 && !addr.IsUnixNetwork():
+		return addr, errors.New("a range of ports cannot be dialled")
+	case addr.Host == "":
+		return addr, errors.New("it names no host")
+	case addr.IsUnixNetwork() && b.TLSMode != string(imapauth.NoTLS) && (b.TLS == nil || b.TLS.ServerName == ""):
+		return addr, errors.New("the certificate of a unix socket's server has no name to be valid for; set tls_server_name, or tls off")
+	}
+	switch addr.Network {
+	case "tcp", "tcp4", "tcp6", "unix":
+		return addr, nil
+	default:
+		return addr, fmt.Errorf("IMAP cannot be spoken on the network %s", addr.Network)
+	}
+}
+
+func (b *Backend) upstreamConfig(addr caddy.NetworkAddress, tlsConfig *tls.Config) *imapauth.Config {
+	cfg := &imapauth.Config{
+		Network:     addr.Network,
+		Address:     addr.JoinHostPort(0),
+		DialTimeout: time.Duration(b.DialTimeout),
+		Mode:        imapauth.TLSMode(b.TLSMode),
+		AuthCommand: imapauth.AuthCommand(b.AuthCommand),
+		Probe:       imapauth.ProbeMode(b.Probe),
+	}
+	if cfg.Mode != imapauth.NoTLS {
+		cfg.TLS = tlsConfig.Clone()
+		cfg.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(resumable)
+		if cfg.TLS.ServerName == "" {
+			cfg.TLS.ServerName = addr.Host
+		}
+	}
+	return cfg
+}
+
+// isLocal reports whether what is sent to the address stays on this machine.
+func isLocal(addr caddy.NetworkAddress) bool {
+	if addr.IsUnixNetwork() || addr.Host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(addr.Host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// open logs an attempt in. Without an auth_command the one given is used.
+func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) (*login.Session, login.Verdict) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
+	defer cancel()
+	c, v := b.connect(ctx)
+	if c == nil {
+		return nil, v
+	}
+	return c.Open(ctx, b.rename(a), command)
+}
+
+// check logs an attempt in and out again. Without an auth_command the one given is
+// used.
+func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) login.Verdict {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
+	defer cancel()
+	c, v := b.connect(ctx)
+	if c == nil {
+		return v
+	}
+	return c.Check(ctx, b.rename(a), command)
+}
+
+// connect returns a connection that somebody can log in on, or the verdict that
+// there is none.
+func (b *Backend) connect(ctx context.Context) (*imapauth.Client, login.Verdict) {
+	c, err := pool.First(ctx, b.addresses, stagger, b.dial, (*imapauth.Client).Close)
+	if err != nil {
+		v := imapauth.Failure(err)
+		v.Upstream = strings.Join(b.addresses, " ")
+		return nil, v
+	}
+	return c, login.Verdict{}
+}
+
+func (b *Backend) dial(ctx context.Context, addr string) (*imapauth.Client, error) {
+	return imapauth.Dial(ctx, b.configs[addr])
+}
+
+// rename returns the attempt with the name that the backend wants. Whom the user
+// wants to be is renamed in the same way.
+func (b *Backend) rename(a *login.Attempt) *login.Attempt {
+	renamed := *a
+	renamed.User = b.username.Expand(a.User)
+	if a.AuthzID != "" {
+		renamed.AuthzID = b.username.Expand(a.AuthzID)
+	}
+	return &renamed
+}

@@ -1,0 +1,210 @@
+package caddyimap
+
+import (
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/mholt/caddy-l4/layer4"
+
+	"github.com/caddy-imap/caddy-imap/internal/glue"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("imap", parseApp)
+}
+
+// parseApp sets up the app from the global option. Several imap blocks are
+// combined.
+func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	app := new(App)
+	if existing != nil {
+		before, ok := existing.(httpcaddyfile.App)
+		if !ok {
+			return nil, d.Errf("existing configuration of the imap app has the type %T", existing)
+		}
+		if err := json.Unmarshal(before.Value, app); err != nil {
+			return nil, d.Errf("reading the imap blocks before: %w", err)
+		}
+	}
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "imap", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// UnmarshalCaddyfile adds what the Caddyfile tokens say to the app. Syntax:
+//
+//	imap {
+//		hostname <name>...
+//		backend <name> {
+//			...
+//		}
+//		guard {
+//			failure_delay <duration>
+//		}
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume the name of the option
+	return glue.Options{
+		"hostname": glue.Values(1, -1, func(names []string) error {
+			a.Hostnames = append(a.Hostnames, names...)
+			return nil
+		}).Repeated(),
+		"backend": glue.Segment(a.unmarshalBackend).Repeated(),
+		"guard":   glue.Segment(a.unmarshalGuard).Repeated(),
+	}.Block(d)
+}
+
+func (a *App) unmarshalBackend(d *caddyfile.Dispenser) error {
+	d.Next() // consume the name of the option
+	if !d.NextArg() || d.Val() == "" {
+		return d.Errf("option 'backend': name is missing")
+	}
+	name := d.Val()
+	if _, ok := a.Backends[name]; ok {
+		return d.Errf("duplicate backend '%s'", name)
+	}
+	b := new(Backend)
+	if err := b.UnmarshalCaddyfile(d); err != nil {
+		return err
+	}
+	if a.Backends == nil {
+		a.Backends = make(map[string]*Backend)
+	}
+	a.Backends[name] = b
+	return nil
+}
+
+func (a *App) unmarshalGuard(d *caddyfile.Dispenser) error {
+	if a.Guard != nil {
+		return d.Errf("duplicate option 'guard'")
+	}
+	d.Next() // consume the name of the option
+	a.Guard = new(Guard)
+	return glue.Options{"failure_delay": glue.Duration(&a.Guard.FailureDelay)}.Block(d)
+}
+
+// UnmarshalCaddyfile sets up the backend from Caddyfile tokens behind its name.
+// Syntax:
+//
+//	backend <name> {
+//		upstream <address>...
+//		dial_timeout <duration>
+//		auth_timeout <duration>
+//		username <template>
+//		auth_command keep|login|plain
+//		probe auto|on|off
+//
+//		tls starttls|implicit|off
+//		tls_server_name <name>
+//		tls_trust_pool <module>
+//		tls_client_auth <automate_name> | <cert_file> <key_file>
+//		tls_insecure_skip_verify
+//	}
+func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	var t reverseproxy.TLSConfig
+	var hasTLS bool
+	withTLS := func(o glue.Option) glue.Option { return o.Noted(func() { hasTLS = true }) }
+	err := glue.Options{
+		"upstream": glue.Values(1, -1, func(addrs []string) error {
+			for _, addr := range addrs {
+				b.Upstreams = append(b.Upstreams, &Upstream{Dial: addr})
+			}
+			return nil
+		}).Repeated(),
+		"dial_timeout":    glue.Duration(&b.DialTimeout),
+		"auth_timeout":    glue.Duration(&b.AuthTimeout),
+		"username":        glue.Text(&b.Username),
+		"auth_command":    glue.Text(&b.AuthCommand),
+		"probe":           glue.Text(&b.Probe),
+		"tls":             glue.Text(&b.TLSMode),
+		"tls_server_name": withTLS(glue.Text(&t.ServerName)),
+		"tls_client_auth": withTLS(glue.Values(1, 2, func(values []string) error {
+			if len(values) == 1 {
+				t.ClientCertificateAutomate = values[0]
+			} else {
+				t.ClientCertificateFile, t.ClientCertificateKeyFile = values[0], values[1]
+			}
+			return nil
+		})),
+		"tls_insecure_skip_verify": withTLS(glue.Flag(&t.InsecureSkipVerify)),
+		"tls_trust_pool": withTLS(glue.Segment(func(d *caddyfile.Dispenser) (err error) {
+			t.CARaw, err = trustPool(d)
+			return err
+		})),
+	}.Block(d)
+	if hasTLS {
+		b.TLS = &t
+	}
+	return err
+}
+
+// trustPool reads the name of a module that knows authorities, and what it is
+// told.
+func trustPool(d *caddyfile.Dispenser) (json.RawMessage, error) {
+	d.Next() // consume the name of the option
+	if !d.NextArg() {
+		return nil, d.Errf("option 'tls_trust_pool': module is missing")
+	}
+	name := d.Val()
+	module, err := caddyfile.UnmarshalModule(d, "tls.ca_pool.source."+name)
+	if err != nil {
+		return nil, err
+	}
+	ca, ok := module.(caddytls.CA)
+	if !ok {
+		return nil, d.Errf("option 'tls_trust_pool': module '%s' knows no authorities", name)
+	}
+	return layer4.SetModuleNameInline("provider", name, caddyconfig.JSON(ca, nil))
+}
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
+//
+//	imap [<backend>] {
+//		connection_policy {
+//			...
+//		}
+//		implicit_tls
+//		insecure_auth
+//		mechanisms <PLAIN|LOGIN>...
+//		login_timeout <duration>
+//		idle_timeout <duration>
+//		max_auth_failures <number>
+//		banner <text>
+//		capability <+name|-name>...
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume the name of the handler
+	if d.NextArg() {
+		h.Backend = d.Val()
+	}
+	return glue.Options{
+		"connection_policy": glue.Segment(func(d *caddyfile.Dispenser) error {
+			policy := new(caddytls.ConnectionPolicy)
+			h.ConnectionPolicies = append(h.ConnectionPolicies, policy)
+			return policy.UnmarshalCaddyfile(d)
+		}).Repeated(),
+		"implicit_tls":      glue.Flag(&h.ImplicitTLS),
+		"insecure_auth":     glue.Flag(&h.InsecureAuth),
+		"mechanisms":        glue.List(&h.Mechanisms),
+		"login_timeout":     glue.Duration(&h.LoginTimeout),
+		"idle_timeout":      glue.Duration(&h.IdleTimeout),
+		"max_auth_failures": glue.Number(&h.MaxAuthFailures),
+		"banner":            glue.Text(&h.Banner),
+		"capability": glue.Values(1, -1, func(changes []string) error {
+			h.Capability = append(h.Capability, changes...)
+			return nil
+		}).Repeated(),
+	}.Block(d)
+}
+
+// Interface guards.
+var (
+	_ caddyfile.Unmarshaler = (*App)(nil)
+	_ caddyfile.Unmarshaler = (*Backend)(nil)
+	_ caddyfile.Unmarshaler = (*Handler)(nil)
+)

@@ -1,0 +1,88 @@
+package caddyimap
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/caddyserver/certmagic"
+)
+
+// provisionHostnames checks the names, and sees to it that those which are not
+// public get their certificates from the internal authority, as Caddy's HTTP
+// server does for its own names. layer4 does nothing of the kind.
+func (a *App) provisionHostnames(ctx caddy.Context) error {
+	if len(a.Hostnames) == 0 {
+		return nil
+	}
+	repl := caddy.NewReplacer()
+	for i, text := range a.Hostnames {
+		name, err := repl.ReplaceOrErr(text, true, true)
+		if err != nil {
+			return fmt.Errorf("hostname %s: %w", text, err)
+		}
+		name = strings.ToLower(name)
+		if !certmagic.SubjectQualifiesForCert(name) {
+			return fmt.Errorf("hostname %q: there cannot be a certificate for such a name", name)
+		}
+		a.Hostnames[i] = name
+	}
+	app, err := ctx.App("tls")
+	if err != nil {
+		return fmt.Errorf("loading the tls app for the certificates of the hostnames: %w", err)
+	}
+	a.tls = app.(*caddytls.TLS)
+
+	var internal []string
+	for _, name := range a.Hostnames {
+		if !certmagic.SubjectQualifiesForPublicCert(name) && !a.hasPolicy(name) && !slices.Contains(internal, name) {
+			internal = append(internal, name)
+		}
+	}
+	if len(internal) == 0 {
+		return nil
+	}
+	issuer := new(caddytls.InternalIssuer)
+	if err := issuer.Provision(ctx); err != nil {
+		return fmt.Errorf("setting up the internal issuer for %s: %w", strings.Join(internal, ", "), err)
+	}
+	policy := &caddytls.AutomationPolicy{SubjectsRaw: internal, Issuers: []certmagic.Issuer{issuer}}
+	if err := a.tls.AddAutomationPolicy(policy); err != nil {
+		return fmt.Errorf("adding an automation policy for %s: %w", strings.Join(internal, ", "), err)
+	}
+	return nil
+}
+
+// hasPolicy reports whether the configuration says itself where the certificate of
+// the name comes from.
+func (a *App) hasPolicy(name string) bool {
+	if a.tls.Automation == nil {
+		return false
+	}
+	for _, policy := range a.tls.Automation.Policies {
+		for _, subject := range policy.Subjects() {
+			if certmagic.MatchWildcard(name, subject) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// manageCertificates has the certificates obtained, in the background, and
+// renewed.
+func (a *App) manageCertificates() error {
+	if len(a.Hostnames) == 0 {
+		return nil
+	}
+	names := make(map[string]struct{}, len(a.Hostnames))
+	for _, name := range a.Hostnames {
+		names[name] = struct{}{}
+	}
+	if err := a.tls.Manage(names); err != nil {
+		return fmt.Errorf("managing the certificates of the hostnames: %w", err)
+	}
+	return nil
+}

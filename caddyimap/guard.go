@@ -1,0 +1,34 @@
+package caddyimap
+
+import (
+	"context"
+	"time"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// answerMargin is left of the time that a caller gives, so that a held refusal
+// still reaches its client as what it is.
+const answerMargin = 250 * time.Millisecond
+
+// hold waits with a refusal until failure_delay has passed since the login began.
+// What says nothing about the password is told at once.
+func (g *Guard) hold(ctx context.Context, a *login.Attempt, v login.Verdict) {
+	if v.Result != login.Denied && v.Result != login.Throttled {
+		return
+	}
+	until := a.Start.Add(time.Duration(g.FailureDelay))
+	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-answerMargin).Before(until) {
+		until = deadline.Add(-answerMargin)
+	}
+	wait := time.Until(until)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

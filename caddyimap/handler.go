@@ -1,0 +1,285 @@
+package caddyimap
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/emersion/go-imap/v2"
+	"github.com/mholt/caddy-l4/layer4"
+	"github.com/mholt/caddy-l4/modules/l4tls"
+	"go.uber.org/zap"
+
+	"github.com/caddy-imap/caddy-imap/internal/glue"
+	"github.com/caddy-imap/caddy-imap/internal/imapfront"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/relay"
+)
+
+// Handler is a handler that serves IMAP clients. It talks to them itself until
+// they have logged in, over TLS, at a backend of the `imap` app; from then on it
+// relays what client and backend say.
+//
+// A backend hears of nobody who has no password, and from nobody before TLS
+// stands. Passwords are refused before that, without asking for them.
+//
+// TLS begins with STARTTLS, or with the first byte if `implicit_tls` is set. If a
+// `tls` handler comes before this one, TLS stands already.
+type Handler struct {
+	// The name of the backend to log users in at, of those that the `imap` app
+	// defines. Default: the backend, if there is exactly one.
+	Backend string `json:"backend,omitempty"`
+
+	// How TLS is done with clients. Unless a policy says otherwise, its ALPN is
+	// `imap`, and clients that name no server, or another, get the certificate
+	// of the first of the app's hostnames. Default: one policy for all.
+	ConnectionPolicies caddytls.ConnectionPolicies `json:"connection_policies,omitempty"`
+
+	// Whether TLS begins with the first byte, as on port 993. Default: `false`,
+	// for STARTTLS.
+	ImplicitTLS bool `json:"implicit_tls,omitempty"`
+
+	// Whether passwords are accepted without TLS. They can be read on the way
+	// then. Default: `false`.
+	InsecureAuth bool `json:"insecure_auth,omitempty"`
+
+	// The SASL mechanisms to offer, out of `PLAIN` and `LOGIN`. The command
+	// LOGIN is always there. Default: both.
+	Mechanisms []string `json:"mechanisms,omitempty"`
+
+	// How long a client may take to log in, TLS included. Default: `1m`.
+	LoginTimeout caddy.Duration `json:"login_timeout,omitempty"`
+
+	// How long a session may go on without a byte from either side. RFC 3501
+	// section 5.4 asks for 30 minutes at least. Default: `35m`.
+	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
+
+	// How many failed logins a connection may have before it is closed.
+	// Default: `3`.
+	MaxAuthFailures int `json:"max_auth_failures,omitempty"`
+
+	// The name in the greeting. Default: `Caddy`.
+	Banner string `json:"banner,omitempty"`
+
+	// Changes to the capabilities that clients are told before they log in and
+	// after: `+NAME` adds one, `-NAME` takes one away. Default: none.
+	Capability []string `json:"capability,omitempty"`
+
+	backend *BackendRef
+	front   imapfront.Config
+	logger  *zap.Logger
+}
+
+const (
+	defaultLoginTimeout    = time.Minute
+	defaultIdleTimeout     = 35 * time.Minute
+	defaultMaxAuthFailures = 3
+	defaultBanner          = "Caddy"
+	maxBanner              = 200
+	alpnIMAP               = "imap"
+)
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "layer4.handlers.imap",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision sets up the handler.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	repl := caddy.NewReplacer()
+	backend, err := RefBackend(ctx, repl.ReplaceAll(h.Backend, ""))
+	if err != nil {
+		return fmt.Errorf("finding the backend: %w", err)
+	}
+	h.backend = backend
+	if err := h.setDefaults(repl); err != nil {
+		return err
+	}
+	h.front = imapfront.Config{
+		Banner:          h.Banner,
+		Mechanisms:      h.Mechanisms,
+		LoginTimeout:    time.Duration(h.LoginTimeout),
+		MaxAuthFailures: h.MaxAuthFailures,
+		ImplicitTLS:     h.ImplicitTLS,
+		InsecureAuth:    h.InsecureAuth,
+		Open:            backend.open,
+	}
+	if err := h.setCapabilities(); err != nil {
+		return err
+	}
+	if h.InsecureAuth {
+		h.logger.Warn("passwords are accepted without TLS; remove insecure_auth, unless the network is trusted")
+	}
+	return h.provisionTLS(ctx)
+}
+
+// setDefaults checks the options and fills in those that were not given.
+func (h *Handler) setDefaults(repl *caddy.Replacer) error {
+	if h.LoginTimeout == 0 {
+		h.LoginTimeout = caddy.Duration(defaultLoginTimeout)
+	}
+	if h.IdleTimeout == 0 {
+		h.IdleTimeout = caddy.Duration(defaultIdleTimeout)
+	}
+	if h.MaxAuthFailures == 0 {
+		h.MaxAuthFailures = defaultMaxAuthFailures
+	}
+	if h.LoginTimeout < 0 || h.IdleTimeout < 0 || h.MaxAuthFailures < 0 {
+		return errors.New("login_timeout, idle_timeout and max_auth_failures must be more than 0")
+	}
+	h.Banner = repl.ReplaceAll(h.Banner, "")
+	if h.Banner == "" {
+		h.Banner = defaultBanner
+	}
+	if len(h.Banner) > maxBanner || strings.ContainsFunc(h.Banner, isNotText) {
+		return fmt.Errorf("banner %q: must be at most %d printable ASCII characters", h.Banner, maxBanner)
+	}
+	mechanisms, err := login.ParseMechanisms(h.Mechanisms)
+	if err != nil {
+		return fmt.Errorf("mechanisms %w", err)
+	}
+	h.Mechanisms = mechanisms
+	return nil
+}
+
+func isNotText(r rune) bool { return r < ' ' || r > '~' }
+
+// setCapabilities reads the changes to the capability lists.
+func (h *Handler) setCapabilities() error {
+	for _, change := range h.Capability {
+		sign, name := change, ""
+		if change != "" {
+			sign, name = change[:1], strings.ToUpper(change[1:])
+		}
+		if name == "" || strings.ContainsFunc(name, isNotAtom) {
+			return fmt.Errorf("capability %q: must be + or - and a name", change)
+		}
+		switch {
+		case sign == "-":
+			h.front.RemoveCaps = append(h.front.RemoveCaps, name)
+		case sign != "+":
+			return fmt.Errorf("capability %q: must begin with + or -", change)
+		case decidedHere(name):
+			return fmt.Errorf("capability %q: it follows from TLS and mechanisms, and cannot be added", change)
+		default:
+			h.front.AddCaps = append(h.front.AddCaps, name)
+		}
+	}
+	return nil
+}
+
+// isNotAtom reports what a capability's name cannot hold (RFC 9051 section 9).
+func isNotAtom(r rune) bool { return isNotText(r) || strings.ContainsRune(` ()[]{}%*"\`, r) }
+
+// decidedHere reports whether a capability would promise what is decided by other
+// options, or would let clients past the login.
+func decidedHere(name string) bool {
+	switch imap.Cap(name) {
+	case imap.CapStartTLS, imap.CapLoginDisabled, imap.CapUnauthenticate:
+		return true
+	}
+	return strings.HasPrefix(name, "AUTH=")
+}
+
+// provisionTLS makes the TLS settings, once: sessions could not be resumed if
+// each connection had its own.
+func (h *Handler) provisionTLS(ctx caddy.Context) error {
+	if len(h.ConnectionPolicies) == 0 {
+		h.ConnectionPolicies = caddytls.ConnectionPolicies{new(caddytls.ConnectionPolicy)}
+	}
+	// The app was loaded before, for the backend.
+	app := h.backend.own
+	for _, policy := range h.ConnectionPolicies {
+		if policy == nil {
+			return errors.New("connection_policies: a policy is null")
+		}
+		if len(policy.ALPN) == 0 {
+			policy.ALPN = []string{alpnIMAP}
+		}
+		if len(app.Hostnames) == 0 {
+			continue
+		}
+		if policy.DefaultSNI == "" {
+			policy.DefaultSNI = app.Hostnames[0]
+		}
+		if policy.FallbackSNI == "" {
+			policy.FallbackSNI = app.Hostnames[0]
+		}
+	}
+	if err := h.ConnectionPolicies.Provision(ctx); err != nil {
+		return fmt.Errorf("setting up connection_policies: %w", err)
+	}
+	h.front.TLS = h.ConnectionPolicies.TLSConfig(ctx)
+	return nil
+}
+
+// Handle serves one client until it is gone. It does not call the next handler.
+//
+// The session may outlive the configuration of this handler. It needs nothing
+// that ends with it, and a login goes to the newest backend of its name.
+func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
+	conn := glue.NewConn(cx)
+	defer conn.Recovered(h.logger)
+	ctx, done, ok := glue.Begin()
+	if !ok {
+		return nil
+	}
+	defer done()
+	client := imapfront.Client{Conn: conn, ID: rand.Text()[:idLength], Remote: conn.Remote()}
+	if states := l4tls.GetConnectionStates(cx); len(states) > 0 {
+		client.TLS = states[len(states)-1]
+	}
+	logger := h.logger.With(zap.String("session", client.ID), zap.Stringer("remote", conn.RemoteAddr()))
+	session, err := imapfront.Serve(ctx, &h.front, client)
+	if session == nil {
+		logger.Debug("connection ended before login", zap.Error(err))
+		return nil
+	}
+	h.relay(ctx, session, logger)
+	return nil
+}
+
+// idLength is that of a session's id, in characters with five bits each.
+const idLength = 12
+
+// relay carries the session until it ends, or the process does.
+func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.Logger) {
+	conns := []net.Conn{s.Conn, s.Backend.Conn}
+	stop := context.AfterFunc(ctx, func() {
+		for _, c := range conns {
+			_ = c.SetDeadline(time.Unix(1, 0))
+			_ = c.Close()
+		}
+	})
+	defer stop()
+	start := time.Now()
+	stats := relay.Run(
+		relay.Leg{Conn: s.Conn, Pending: s.Pending},
+		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
+		time.Duration(h.IdleTimeout),
+	)
+	logger.Info("session ended",
+		zap.String("user", s.User),
+		zap.String("upstream", s.Backend.Upstream),
+		zap.Duration("duration", time.Since(start)),
+		zap.Int64("bytes_in", stats.FromClient),
+		zap.Int64("bytes_out", stats.FromBackend),
+		zap.NamedError("reason", stats.Err),
+	)
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner  = (*Handler)(nil)
+	_ layer4.NextHandler = (*Handler)(nil)
+)

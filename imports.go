@@ -1,0 +1,17 @@
+// Package caddyimap puts Caddy in front of IMAP servers, and lets mail servers ask
+// it about passwords. Importing it adds all modules to a Caddy server:
+//
+//   - the app imap, with backends and host names, in package caddyimap;
+//   - the layer4 handler imap, which serves IMAP clients, in package caddyimap;
+//   - the layer4 handlers dovecot_auth and dovecot_userdb, which serve Postfix and
+//     other mail servers, in package caddysasl.
+//
+// A server with it is built by
+//
+//	xcaddy build --with github.com/caddy-imap/caddy-imap
+package caddyimap
+
+import (
+	_ "github.com/caddy-imap/caddy-imap/caddyimap"
+	_ "github.com/caddy-imap/caddy-imap/caddysasl"
+)
