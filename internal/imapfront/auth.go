@@ -17,17 +17,14 @@ import (
 
 // login answers LOGIN (RFC 3501 section 6.2.3).
 func (f *front) login(ctx context.Context, cmd *command) error {
-	if !f.mayAuthenticate() {
-		return f.privacyRequired(cmd)
-	}
 	a := args{cmd: cmd}
 	user, err := a.astring()
 	var secret string
 	if err == nil {
 		secret, err = a.astring()
 	}
-	if err != nil || !a.end() || cmd.uninvited {
-		return f.badArgs(cmd)
+	if err != nil || !a.end() {
+		return f.bad(cmd, invalidArguments)
 	}
 	attempt := f.attempt()
 	attempt.Form, attempt.Mechanism = login.FormLogin, "LOGIN"
@@ -38,12 +35,9 @@ func (f *front) login(ctx context.Context, cmd *command) error {
 // authenticate answers AUTHENTICATE (RFC 3501 section 6.2.2), with or without
 // an initial response (RFC 4959).
 func (f *front) authenticate(ctx context.Context, cmd *command) error {
-	if !f.mayAuthenticate() {
-		return f.privacyRequired(cmd)
-	}
-	words := strings.Split(strings.TrimRight(string(cmd.lines[0]), " "), " ")
-	if cmd.uninvited || len(cmd.lines) != 1 || len(words) < 2 || len(words) > 3 || words[0] != "" {
-		return f.badArgs(cmd)
+	words := strings.SplitN(strings.TrimRight(string(cmd.lines[0]), " "), " ", 4)
+	if len(cmd.lines) != 1 || len(words) < 2 || len(words) > 3 || words[0] != "" {
+		return f.bad(cmd, invalidArguments)
 	}
 	mechanism := strings.ToUpper(words[1])
 	if !slices.Contains(f.cfg.Mechanisms, mechanism) {
@@ -54,7 +48,7 @@ func (f *front) authenticate(ctx context.Context, cmd *command) error {
 	if len(words) == 3 {
 		var err error
 		if initial, err = decode(words[2]); err != nil {
-			return f.badArgs(cmd)
+			return f.bad(cmd, invalidArguments)
 		}
 	}
 	attempt := f.attempt()
@@ -64,9 +58,9 @@ func (f *front) authenticate(ctx context.Context, cmd *command) error {
 		f.printf("%s BAD Authentication cancelled.", cmd.tag)
 		return nil
 	case errors.Is(err, errExchange):
-		return f.badArgs(cmd)
+		return f.bad(cmd, invalidArguments)
 	case err != nil:
-		return f.hangUp(err)
+		return f.hangUp(ctx, err)
 	}
 	return f.decide(ctx, cmd, attempt)
 }
@@ -130,6 +124,9 @@ func (f *front) attempt() *login.Attempt {
 // decide asks the backend and tells the client.
 func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) error {
 	a.Start = time.Now()
+	if a.Check() != nil {
+		return f.denied(cmd, imap.ResponseCodeAuthenticationFailed)
+	}
 	session, verdict := f.cfg.Open(ctx, a)
 	switch verdict.Result {
 	case login.Granted:
@@ -138,15 +135,21 @@ func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) erro
 		f.session = &Session{Conn: f.conn, User: a.User, TLS: f.tls, Backend: session}
 		return nil
 	case login.Denied:
-		f.printf("%s NO [%s] %s", cmd.tag, verdict.Code, deniedText(verdict.Code))
-		if f.failures++; f.failures >= f.cfg.MaxAuthFailures {
-			f.printf("* BYE Too many failed logins.")
-			return ErrTooManyFailures
-		}
+		return f.denied(cmd, verdict.Code)
 	case login.Throttled:
 		f.printf("%s NO [%s] Too many logins, try again later.", cmd.tag, verdict.Code)
 	default:
 		f.printf("%s NO [%s] The mail server is not available, try again later.", cmd.tag, imap.ResponseCodeUnavailable)
+	}
+	return nil
+}
+
+// denied refuses a login, and hangs up on a client that guesses.
+func (f *front) denied(cmd *command, code imap.ResponseCode) error {
+	f.printf("%s NO [%s] %s", cmd.tag, code, deniedText(code))
+	if f.failures++; f.failures >= f.cfg.MaxAuthFailures {
+		f.printf("* BYE Too many failed logins.")
+		return ErrTooManyFailures
 	}
 	return nil
 }
@@ -170,9 +173,4 @@ func deniedText(code imap.ResponseCode) string {
 func (f *front) privacyRequired(cmd *command) error {
 	f.printf("%s NO [%s] Cleartext authentication disallowed, use TLS.", cmd.tag, imap.ResponseCodePrivacyRequired)
 	return nil
-}
-
-func (f *front) badArgs(cmd *command) error {
-	cmd.fault = "Invalid arguments."
-	return f.badCommand(cmd)
 }

@@ -16,6 +16,19 @@ const (
 	// maxCommand bounds a command with all its lines and literals, and a line
 	// of AUTHENTICATE, which may carry a long initial response.
 	maxCommand = 64 << 10
+	// maxLiterals bounds the literals of a command. ID, which has the most
+	// strings, may have 60 (RFC 2971 section 3.3).
+	maxLiterals = 60
+	// maxTag bounds the tag, which we have to repeat.
+	maxTag = 256
+)
+
+// commands are those that there are before login.
+var commands = []string{"CAPABILITY", "NOOP", "LOGOUT", "STARTTLS", "ID", "LOGIN", "AUTHENTICATE"}
+
+const (
+	invalidArguments = "Invalid arguments."
+	badCharacters    = "NUL or CR within a line."
 )
 
 // errCommandTooLong ends the connection: what follows cannot be told from data.
@@ -24,19 +37,18 @@ var errCommandTooLong = errors.New("command too long")
 // command is one command of a client: the text of its lines, and the literals
 // between them. There is always one line more than there are literals.
 type command struct {
+	// tag is empty if there is no valid one; name is one of commands, or empty.
 	tag, name string
 	lines     [][]byte
 	literals  [][]byte
 	// fault, if not empty, is what BAD says about the command.
 	fault string
-	// uninvited says that the client waits for an invitation to send a literal,
-	// and was not given one: the command ends here.
-	uninvited bool
 }
 
 // readCommand reads one command with its literals. A synchronising literal is
-// only invited if invite says so for this command. An error means that the
-// connection cannot go on; a command that is merely wrong has a fault.
+// only invited if invite says so for this command, and nothing is wrong with it
+// so far; otherwise the command ends there, with a fault. An error means that
+// the connection cannot go on.
 func readCommand(r *imapwire.Reader, invite func(name string) (bool, error)) (*command, error) {
 	line, err := r.ReadLineFunc(lineLimit)
 	if err != nil && !errors.Is(err, imapwire.ErrBadLine) {
@@ -44,27 +56,30 @@ func readCommand(r *imapwire.Reader, invite func(name string) (bool, error)) (*c
 	}
 	cmd := parseHead(line)
 	if err != nil {
-		cmd.fault = "Invalid characters in command"
+		cmd.fault = badCharacters
 	}
 	for total := len(line); ; {
 		lit, ok := imapwire.TrailingLiteral(line)
 		if !ok {
 			return cmd, nil
 		}
-		if lit.Size > int64(maxCommand-total) {
+		if lit.Size > int64(maxCommand-total) || len(cmd.literals) == maxLiterals {
 			if lit.NonSync {
 				return nil, errCommandTooLong
 			}
-			cmd.fault, cmd.uninvited = "Literal too big", true
+			cmd.fault = "Literal too big."
 			return cmd, nil
 		}
 		if !lit.NonSync {
+			if cmd.fault != "" {
+				return cmd, nil
+			}
 			invited, err := invite(cmd.name)
 			if err != nil {
 				return nil, err
 			}
-			if cmd.fault != "" || !invited {
-				cmd.uninvited = true
+			if !invited {
+				cmd.fault = invalidArguments
 				return cmd, nil
 			}
 		}
@@ -74,9 +89,9 @@ func readCommand(r *imapwire.Reader, invite func(name string) (bool, error)) (*c
 		if err != nil {
 			return nil, fmt.Errorf("reading a literal: %w", err)
 		}
-		line, err = r.ReadLine(min(maxLine, maxCommand))
+		line, err = r.ReadLine(maxLine)
 		if errors.Is(err, imapwire.ErrBadLine) {
-			cmd.fault = "Invalid characters in command"
+			cmd.fault = badCharacters
 		} else if err != nil {
 			return nil, fmt.Errorf("reading on behind a literal: %w", err)
 		}
@@ -105,18 +120,29 @@ func parseHead(line []byte) *command {
 	cmd := &command{}
 	tag, rest, ok := bytes.Cut(line, []byte(" "))
 	if !ok || !isTag(tag) {
-		cmd.fault = "Error in IMAP command: no valid tag"
+		cmd.fault = "No valid tag."
 		cmd.lines = [][]byte{bytes.Clone(line)}
 		return cmd
 	}
 	name, _, _ := bytes.Cut(rest, []byte(" "))
-	cmd.tag, cmd.name = string(tag), strings.ToUpper(string(name))
+	cmd.tag, cmd.name = string(tag), knownName(name)
+	if cmd.name == "" {
+		cmd.fault = "Unknown command."
+	}
 	cmd.lines = [][]byte{bytes.Clone(rest[len(name):])}
 	return cmd
 }
 
-// maxTag bounds the tag that we would have to repeat.
-const maxTag = 256
+// knownName returns the command of that name, in whatever case. Comparing the
+// lengths keeps out the letters beyond ASCII that fold into it.
+func knownName(name []byte) string {
+	for _, c := range commands {
+		if len(c) == len(name) && strings.EqualFold(c, string(name)) {
+			return c
+		}
+	}
+	return ""
+}
 
 // isTag reports whether b is a tag: any ASTRING-CHAR except "+" (RFC 3501
 // section 9).

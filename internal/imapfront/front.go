@@ -10,10 +10,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -27,6 +28,8 @@ const (
 	maxBadCommands = 3
 	// writeTimeout bounds every write; what we say before login is short.
 	writeTimeout = 10 * time.Second
+	// protocol is our name in ALPN.
+	protocol = "imap"
 	// handshakeTimeout bounds a TLS handshake within the login timeout.
 	handshakeTimeout = 15 * time.Second
 )
@@ -53,7 +56,9 @@ type Config struct {
 	LoginTimeout time.Duration
 	// MaxAuthFailures is the number of refused logins after which we hang up.
 	MaxAuthFailures int
-	// TLS is used for STARTTLS, and at once if ImplicitTLS is set.
+	// TLS is used for STARTTLS, and at once if ImplicitTLS is set. Its
+	// NextProtos should name "imap", so that clients of other protocols are
+	// refused by the handshake already.
 	TLS *tls.Config
 	// ImplicitTLS makes the handshake the first thing on the connection.
 	ImplicitTLS bool
@@ -99,9 +104,12 @@ type front struct {
 	r    *imapwire.Reader
 	out  []byte
 	tls  *tls.ConnectionState
+	// broken is why nothing can be written any more.
+	broken error
 	// deadline is when the client must have logged in.
-	deadline      time.Time
-	bad, failures int
+	deadline time.Time
+	// faults counts bad commands, failures refused logins.
+	faults, failures int
 	// session is set by the login that ends the conversation.
 	session *Session
 }
@@ -114,20 +122,20 @@ func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 		cfg: cfg, id: c.ID, remote: c.Remote, conn: c.Conn, tls: c.TLS,
 		deadline: time.Now().Add(cfg.LoginTimeout),
 	}
-	// When ctx ends, whatever read or write is going on ends with it.
-	stop := context.AfterFunc(ctx, func() { _ = c.Conn.SetDeadline(time.Unix(1, 0)) })
+	stop := whenDone(ctx, c.Conn)
 	defer stop()
 
-	if cfg.ImplicitTLS && f.tls == nil {
-		if err := f.handshake(ctx); err != nil {
-			return nil, err
-		}
+	if err := f.open(ctx); err != nil {
+		return nil, err
 	}
 	f.r = imapwire.NewReader(f.conn)
 	err := f.converse(ctx)
 	pending := f.r.Release()
 	if f.session == nil {
 		return nil, err
+	}
+	if stop() {
+		err = errors.Join(err, context.Cause(ctx))
 	}
 	if err == nil {
 		err = f.conn.SetDeadline(time.Time{})
@@ -138,6 +146,35 @@ func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 	}
 	f.session.Pending = pending
 	return f.session, nil
+}
+
+// whenDone ends whatever read or write is going on when ctx is done. The
+// returned function ends that, reports whether it has happened, and leaves
+// nobody behind who could touch the connection.
+func whenDone(ctx context.Context, conn net.Conn) (stop func() (happened bool)) {
+	over := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(over)
+		_ = conn.SetDeadline(time.Unix(1, 0))
+	})
+	return sync.OnceValue(func() bool {
+		if cancel() {
+			return false
+		}
+		<-over
+		return true
+	})
+}
+
+// open makes TLS stand if it has to from the start.
+func (f *front) open(ctx context.Context) error {
+	if f.tls != nil {
+		return f.checkProtocol()
+	}
+	if f.cfg.ImplicitTLS {
+		return f.handshake(ctx)
+	}
+	return nil
 }
 
 // converse greets and answers commands until somebody is logged in.
@@ -151,41 +188,48 @@ func (f *front) converse(ctx context.Context) error {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return f.hangUp(ctx, err)
 		}
 		cmd, err := readCommand(f.r, f.invite)
 		if err != nil {
-			return f.hangUp(err)
+			return f.hangUp(ctx, err)
 		}
 		if first && isForeign(cmd) {
 			return ErrNotIMAP
 		}
 		if err := f.dispatch(ctx, cmd); err != nil {
-			return errors.Join(err, f.flush())
+			_ = f.flush() // the last words of a connection that ends anyway
+			return err
 		}
 	}
 	return f.flush()
 }
 
 // hangUp says BYE to a client that could not be read from, if it is still there.
-func (f *front) hangUp(err error) error {
-	var nerr net.Error
+func (f *front) hangUp(ctx context.Context, err error) error {
 	switch {
-	case errors.Is(err, io.EOF):
+	case f.broken != nil:
 		return err
-	case errors.As(err, &nerr) && nerr.Timeout():
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+		f.printf("* BYE Server is shutting down.")
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		f.printf("* BYE Disconnected for inactivity.")
 	case errors.Is(err, imapwire.ErrLineTooLong), errors.Is(err, errCommandTooLong):
 		f.printf("* BYE Command too long.")
 	default:
 		return err
 	}
-	return errors.Join(err, f.flush())
+	_ = f.flush()
+	return err
 }
 
 // isForeign recognises the first line of HTTP, with which a browser can be made
 // to carry IMAP commands in its body, and of TLS on a port that is not for it.
 func isForeign(cmd *command) bool {
+	if cmd.name != "" {
+		return false
+	}
 	line := string(cmd.lines[0])
 	if strings.HasPrefix(line, "\x16\x03") {
 		return true
@@ -199,40 +243,37 @@ func isForeign(cmd *command) bool {
 
 // dispatch answers one command. An error ends the connection.
 func (f *front) dispatch(ctx context.Context, cmd *command) error {
-	if cmd.fault == "" {
-		switch cmd.name {
-		case "LOGIN":
-			return f.login(ctx, cmd)
-		case "AUTHENTICATE":
-			return f.authenticate(ctx, cmd)
-		case "ID":
-			if !cmd.uninvited {
-				f.printf("* ID NIL")
-				return f.ok(cmd, "ID completed.")
-			}
-		case "CAPABILITY", "NOOP", "LOGOUT", "STARTTLS":
-			if a := (args{cmd: cmd}); !cmd.uninvited && a.end() {
-				return f.simple(ctx, cmd)
-			}
-			cmd.fault = cmd.name + " takes no arguments."
-		default:
-			cmd.fault = "Unknown command."
-		}
+	// Before anything is said about arguments: no password in clear text is
+	// looked at, and none is asked for.
+	if (cmd.name == "LOGIN" || cmd.name == "AUTHENTICATE") && !f.mayAuthenticate() {
+		return f.privacyRequired(cmd)
 	}
-	if cmd.fault == "" {
-		cmd.fault = "Invalid arguments."
+	if cmd.fault != "" {
+		return f.bad(cmd, cmd.fault)
 	}
-	return f.badCommand(cmd)
+	switch cmd.name {
+	case "LOGIN":
+		return f.login(ctx, cmd)
+	case "AUTHENTICATE":
+		return f.authenticate(ctx, cmd)
+	case "ID":
+		f.printf("* ID NIL")
+		return f.ok(cmd, "ID completed.")
+	}
+	if a := (args{cmd: cmd}); !a.end() {
+		return f.bad(cmd, cmd.name+" takes no arguments.")
+	}
+	return f.simple(ctx, cmd)
 }
 
-// badCommand answers BAD, and hangs up on a client that does nothing else.
-func (f *front) badCommand(cmd *command) error {
+// bad answers BAD, and hangs up on a client that does nothing else.
+func (f *front) bad(cmd *command, why string) error {
 	tag := cmd.tag
 	if tag == "" {
 		tag = "*"
 	}
-	f.printf("%s BAD %s", tag, cmd.fault)
-	if f.bad++; f.bad >= maxBadCommands {
+	f.printf("%s BAD %s", tag, why)
+	if f.faults++; f.faults >= maxBadCommands {
 		f.printf("* BYE Too many bad commands.")
 		return ErrTooManyBad
 	}
@@ -295,13 +336,13 @@ func (f *front) printf(format string, a ...any) {
 }
 
 func (f *front) flush() error {
-	if len(f.out) == 0 {
-		return nil
+	if len(f.out) == 0 || f.broken != nil {
+		return f.broken
 	}
-	if err := f.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
+	f.broken = f.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if f.broken == nil {
+		_, f.broken = f.conn.Write(f.out)
 	}
-	_, err := f.conn.Write(f.out)
 	f.out = f.out[:0]
-	return err
+	return f.broken
 }

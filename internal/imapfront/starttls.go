@@ -18,8 +18,7 @@ type prefetched interface{ MatchingBytes() []byte }
 // that was said inside TLS. It ends the connection.
 func (f *front) startTLS(ctx context.Context, cmd *command) error {
 	if f.tls != nil || f.cfg.TLS == nil {
-		cmd.fault = "TLS is already active."
-		return f.badCommand(cmd)
+		return f.bad(cmd, "STARTTLS is not offered.")
 	}
 	p, ok := f.conn.(prefetched)
 	if f.r.Buffered() > 0 || ok && len(p.MatchingBytes()) > 0 {
@@ -53,5 +52,15 @@ func (f *front) handshake(ctx context.Context) error {
 	}
 	state := conn.ConnectionState()
 	f.conn, f.tls = conn, &state
+	return f.checkProtocol()
+}
+
+// checkProtocol refuses a client that has agreed on another protocol by ALPN,
+// which takes a server configured for it: a browser lured here would be
+// understood otherwise (RFC 7301, RFC 9325 section 3.7).
+func (f *front) checkProtocol() error {
+	if p := f.tls.NegotiatedProtocol; p != "" && p != protocol {
+		return fmt.Errorf("%w but, by ALPN, %q", ErrNotIMAP, p)
+	}
 	return nil
 }
