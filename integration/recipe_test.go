@@ -89,7 +89,7 @@ func TestRecipeDialogue(t *testing.T) {
 	p := startProcess(t, "openssl", cmd)
 	defer p.stop(t)
 
-	k.Await(". OK Pre-login capabilities listed, post-login capabilities have more.\n")
+	k.Await(". OK Pre-login capabilities listed, post-login capabilities have more.\r\n")
 	k.Type("01 LOGIN username badpassword")
 	k.Await("01 NO [AUTHENTICATIONFAILED] Authentication failed\r\n")
 	k.Type("02 LOGIN username password")

@@ -166,11 +166,11 @@ func (c *Client) startTLS(ctx context.Context) error {
 		return ErrNoStartTLS
 	}
 	r, err := c.ask(ctx, "STARTTLS", maxLine)
-	if err != nil {
-		return err
+	if err == nil && r.Status != imap.StatusResponseTypeOK {
+		err = refusal(&r)
 	}
-	if r.Status != imap.StatusResponseTypeOK {
-		return refusal(&r)
+	if err != nil {
+		return fmt.Errorf("asking for STARTTLS: %w", err)
 	}
 	if c.r.Buffered() > 0 {
 		return ErrInjection
