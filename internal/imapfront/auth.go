@@ -36,7 +36,7 @@ func (f *front) login(ctx context.Context, cmd *command) error {
 // an initial response (RFC 4959).
 func (f *front) authenticate(ctx context.Context, cmd *command) error {
 	words := strings.SplitN(strings.TrimRight(string(cmd.lines[0]), " "), " ", 4)
-	if len(cmd.lines) != 1 || len(words) < 2 || len(words) > 3 || words[0] != "" {
+	if len(cmd.lines) != 1 || len(words) < 2 || len(words) > 3 || words[0] != "" || words[1] == "" {
 		return f.bad(cmd, invalidArguments)
 	}
 	mechanism := strings.ToUpper(words[1])
