@@ -56,7 +56,7 @@ func (a *args) astring() (string, error) {
 }
 
 func (a *args) quoted(line []byte) (string, error) {
-	var out []byte
+	out := make([]byte, 0, len(line)-a.pos)
 	for i := a.pos + 1; i < len(line); i++ {
 		switch c := line[i]; {
 		case c == '"':

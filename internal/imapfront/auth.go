@@ -130,7 +130,7 @@ func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) erro
 	session, verdict := f.cfg.Open(ctx, a)
 	switch verdict.Result {
 	case login.Granted:
-		f.printf("* CAPABILITY %s", strings.Join(f.amend(relayedCaps(session.Caps)), " "))
+		f.printf("* CAPABILITY %s", f.amend(relayedCaps(session.Caps)))
 		f.printf("%s OK Logged in", cmd.tag)
 		f.session = &Session{Conn: f.conn, User: a.User, TLS: f.tls, Backend: session}
 		return nil

@@ -14,10 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/emersion/go-imap/v2"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapwire"
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -122,19 +119,11 @@ func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 		cfg: cfg, id: c.ID, remote: c.Remote, conn: c.Conn, tls: c.TLS,
 		deadline: time.Now().Add(cfg.LoginTimeout),
 	}
-	stop := whenDone(ctx, c.Conn)
-	defer stop()
-
-	if err := f.open(ctx); err != nil {
-		return nil, err
-	}
-	f.r = imapwire.NewReader(f.conn)
-	err := f.converse(ctx)
-	pending := f.r.Release()
+	interrupted, err := f.within(ctx)
 	if f.session == nil {
 		return nil, err
 	}
-	if stop() {
+	if interrupted {
 		err = errors.Join(err, context.Cause(ctx))
 	}
 	if err == nil {
@@ -144,26 +133,33 @@ func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 		_ = f.session.Backend.Conn.Close()
 		return nil, err
 	}
-	f.session.Pending = pending
 	return f.session, nil
 }
 
-// whenDone ends whatever read or write is going on when ctx is done. The
-// returned function ends that, reports whether it has happened, and leaves
-// nobody behind who could touch the connection.
-func whenDone(ctx context.Context, conn net.Conn) (stop func() (happened bool)) {
-	over := make(chan struct{})
-	cancel := context.AfterFunc(ctx, func() {
+// within holds the conversation until ctx is done: then whatever read or write
+// is going on ends. When it returns, nobody is left who could touch the
+// connection.
+func (f *front) within(ctx context.Context) (interrupted bool, err error) {
+	conn, over := f.conn, make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
 		defer close(over)
 		_ = conn.SetDeadline(time.Unix(1, 0))
 	})
-	return sync.OnceValue(func() bool {
-		if cancel() {
-			return false
+	defer func() {
+		if interrupted = !stop(); interrupted {
+			<-over
 		}
-		<-over
-		return true
-	})
+	}()
+	if err := f.open(ctx); err != nil {
+		return false, err
+	}
+	f.r = imapwire.NewReader(f.conn)
+	err = f.converse(ctx)
+	pending := f.r.Release()
+	if f.session != nil {
+		f.session.Pending = pending
+	}
+	return false, err
 }
 
 // open makes TLS stand if it has to from the start.
@@ -179,7 +175,7 @@ func (f *front) open(ctx context.Context) error {
 
 // converse greets and answers commands until somebody is logged in.
 func (f *front) converse(ctx context.Context) error {
-	f.printf("* OK [CAPABILITY %s] %s ready.", strings.Join(f.capabilities(), " "), f.cfg.Banner)
+	f.printf("* OK [CAPABILITY %s] %s ready.", f.capabilities(), f.cfg.Banner)
 	for first := true; f.session == nil; first = false {
 		if err := f.flush(); err != nil {
 			return err
@@ -284,7 +280,7 @@ func (f *front) bad(cmd *command, why string) error {
 func (f *front) simple(ctx context.Context, cmd *command) error {
 	switch cmd.name {
 	case "CAPABILITY":
-		f.printf("* CAPABILITY %s", strings.Join(f.capabilities(), " "))
+		f.printf("* CAPABILITY %s", f.capabilities())
 		return f.ok(cmd, "Pre-login capabilities listed, post-login capabilities have more.")
 	case "LOGOUT":
 		f.printf("* BYE Logging out")
@@ -304,22 +300,6 @@ func (f *front) invite(name string) (bool, error) {
 	}
 	f.printf("+ OK")
 	return true, f.flush()
-}
-
-// capabilities lists what we offer in the present state.
-func (f *front) capabilities() []string {
-	caps := []string{string(imap.CapIMAP4rev1), string(imap.CapSASLIR), string(imap.CapLiteralPlus), string(imap.CapID)}
-	if f.tls == nil && f.cfg.TLS != nil {
-		caps = append(caps, string(imap.CapStartTLS))
-	}
-	if f.mayAuthenticate() {
-		for _, mech := range f.cfg.Mechanisms {
-			caps = append(caps, "AUTH="+mech)
-		}
-	} else {
-		caps = append(caps, string(imap.CapLoginDisabled))
-	}
-	return f.amend(caps)
 }
 
 // mayAuthenticate reports whether a password may be sent now.
