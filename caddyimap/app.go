@@ -7,7 +7,9 @@
 package caddyimap
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -142,34 +144,21 @@ func (a *App) retire() {
 
 // backend returns the backend of that name, or the only one if the name is empty.
 func (a *App) backend(name string) (*Backend, error) {
-	if name != "" {
-		if b, ok := a.Backends[name]; ok {
-			return b, nil
-		}
-		return nil, fmt.Errorf("backend %q is not defined in the imap app; %s", name, a.knownBackends())
+	if b, ok := a.Backends[name]; ok {
+		return b, nil
 	}
-	if len(a.Backends) == 1 {
-		for _, b := range a.Backends {
-			return b, nil
-		}
+	known := slices.Sorted(maps.Keys(a.Backends))
+	switch {
+	case name != "" && len(known) == 0:
+		return nil, fmt.Errorf("backend %q is not defined in the imap app; define it there with the option backend", name)
+	case name != "":
+		return nil, fmt.Errorf("backend %q is not defined in the imap app; known are %s", name, strings.Join(known, ", "))
+	case len(known) == 0:
+		return nil, errors.New("there is no backend; define one in the imap app with the option backend")
+	case len(known) > 1:
+		return nil, fmt.Errorf("no backend is named, and the imap app defines several; name one of %s", strings.Join(known, ", "))
 	}
-	if len(a.Backends) > 1 {
-		return nil, fmt.Errorf("no backend is named, and the imap app defines several; %s", a.knownBackends())
-	}
-	return nil, fmt.Errorf("no backend is named; %s", a.knownBackends())
-}
-
-// knownBackends ends an error message.
-func (a *App) knownBackends() string {
-	if len(a.Backends) == 0 {
-		return "it defines none; add one with the option backend"
-	}
-	names := make([]string, 0, len(a.Backends))
-	for name := range a.Backends {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return "known are " + strings.Join(names, ", ")
+	return a.Backends[known[0]], nil
 }
 
 // Interface guards.

@@ -62,9 +62,14 @@ type BackendRef struct {
 }
 
 // RefBackend returns a reference to the backend of that name in the imap app, or
-// to its only backend if the name is empty. A name that the app does not define
-// is an error. Handlers call it when they are provisioned.
+// to its only backend if the name is empty. Placeholders in the name are replaced.
+// A name that the app does not define is an error. Handlers call it when they are
+// provisioned.
 func RefBackend(ctx caddy.Context, name string) (*BackendRef, error) {
+	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
+	if err != nil {
+		return nil, fmt.Errorf("replacing the placeholders in its name: %w", err)
+	}
 	app, err := ctx.App("imap")
 	if err != nil {
 		return nil, fmt.Errorf("loading the imap app: %w", err)

@@ -143,7 +143,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 			return err
 		}
 		if b.configs[cfg.Address] != nil {
-			return fmt.Errorf("upstream %s: it is there twice", cfg.Address)
+			return fmt.Errorf("upstream %s: it is there twice; remove one", cfg.Address)
 		}
 		if cfg.Mode == imapauth.NoTLS && !isLocal(addr) {
 			app.logger.Warn("passwords and mail go to this upstream in clear text; set tls to starttls or implicit",
@@ -200,7 +200,8 @@ func (b *Backend) tlsConfig(ctx caddy.Context) (*tls.Config, error) {
 	if b.TLS != nil {
 		switch {
 		case imapauth.TLSMode(b.TLSMode) == imapauth.NoTLS:
-			return nil, errors.New("tls is off, so that no other option about TLS can be used")
+			return nil, errors.New("tls off: without TLS, tls_server_name, tls_trust_pool, tls_client_auth and tls_insecure_skip_verify " +
+				"cannot be used; remove them, or set tls to starttls or implicit")
 		case b.TLS.HandshakeTimeout != 0:
 			return nil, errors.New("tls: handshake_timeout cannot be used; auth_timeout bounds the handshake, too")
 		case len(b.TLS.ExceptPorts) != 0:
@@ -230,14 +231,19 @@ func (b *Backend) parseAddress(text string) (caddy.NetworkAddress, error) {
 	if err != nil {
 		return caddy.NetworkAddress{}, err
 	}
+	if strings.Contains(text, "://") {
+		return caddy.NetworkAddress{}, errors.New("an address has no scheme; write host:port, and choose with the option tls how it is protected")
+	}
 	addr, err := caddy.ParseNetworkAddressWithDefaults(text, "tcp", port)
 	switch {
 	case err != nil:
-		return addr, fmt.Errorf("not an address: %w", err)
+		return addr, fmt.Errorf("not an address such as host:port: %w", err)
 	case addr.PortRangeSize() != 1 && !addr.IsUnixNetwork():
-		return addr, errors.New("a range of ports cannot be dialled")
+		return addr, errors.New("a range of ports cannot be dialled; name one port")
 	case addr.Host == "":
-		return addr, errors.New("it names no host")
+		return addr, errors.New("it names no host; write host:port")
+	case addr.StartPort == 0 && !addr.IsUnixNetwork():
+		return addr, errors.New("port 0 cannot be dialled")
 	case addr.IsUnixNetwork() && b.TLSMode != string(imapauth.NoTLS) && (b.TLS == nil || b.TLS.ServerName == ""):
 		return addr, errors.New("the certificate of a unix socket's server has no name to be valid for; set tls_server_name, or tls off")
 	}
@@ -245,7 +251,7 @@ func (b *Backend) parseAddress(text string) (caddy.NetworkAddress, error) {
 	case "tcp", "tcp4", "tcp6", "unix":
 		return addr, nil
 	default:
-		return addr, fmt.Errorf("IMAP cannot be spoken on the network %s", addr.Network)
+		return addr, fmt.Errorf("IMAP is not spoken on the network %s; use tcp or unix", addr.Network)
 	}
 }
 

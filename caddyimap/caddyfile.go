@@ -2,7 +2,9 @@ package caddyimap
 
 import (
 	"encoding/json"
+	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -80,10 +82,10 @@ func (a *App) unmarshalBackend(d *caddyfile.Dispenser) error {
 }
 
 func (a *App) unmarshalGuard(d *caddyfile.Dispenser) error {
+	d.Next() // consume the name of the option
 	if a.Guard != nil {
 		return d.Errf("duplicate option 'guard'")
 	}
-	d.Next() // consume the name of the option
 	a.Guard = new(Guard)
 	return glue.Options{"failure_delay": glue.Duration(&a.Guard.FailureDelay)}.Block(d)
 }
@@ -143,6 +145,9 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return err
 }
 
+// trustPools is the namespace of modules that know authorities.
+const trustPools = "tls.ca_pool.source"
+
 // trustPool reads the name of a module that knows authorities, and what it is
 // told.
 func trustPool(d *caddyfile.Dispenser) (json.RawMessage, error) {
@@ -151,7 +156,11 @@ func trustPool(d *caddyfile.Dispenser) (json.RawMessage, error) {
 		return nil, d.Errf("option 'tls_trust_pool': module is missing")
 	}
 	name := d.Val()
-	module, err := caddyfile.UnmarshalModule(d, "tls.ca_pool.source."+name)
+	id := trustPools + "." + name
+	if _, err := caddy.GetModule(id); err != nil {
+		return nil, d.Errf("option 'tls_trust_pool': unknown module '%s'; known are %s", name, knownTrustPools())
+	}
+	module, err := caddyfile.UnmarshalModule(d, id)
 	if err != nil {
 		return nil, err
 	}
@@ -160,6 +169,15 @@ func trustPool(d *caddyfile.Dispenser) (json.RawMessage, error) {
 		return nil, d.Errf("option 'tls_trust_pool': module '%s' knows no authorities", name)
 	}
 	return layer4.SetModuleNameInline("provider", name, caddyconfig.JSON(ca, nil))
+}
+
+// knownTrustPools ends an error message.
+func knownTrustPools() string {
+	var names []string
+	for _, module := range caddy.GetModules(trustPools) {
+		names = append(names, module.ID.Name())
+	}
+	return strings.Join(names, ", ")
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:

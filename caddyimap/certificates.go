@@ -2,6 +2,7 @@ package caddyimap
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -24,8 +25,9 @@ func (a *App) provisionHostnames(ctx caddy.Context) error {
 			return fmt.Errorf("hostname %s: %w", text, err)
 		}
 		name = strings.ToLower(name)
-		if !certmagic.SubjectQualifiesForCert(name) {
-			return fmt.Errorf("hostname %q: there cannot be a certificate for such a name", name)
+		if !isHostname(name) {
+			return fmt.Errorf("hostname %q: not the name of a host, such as mail.example.org; "+
+				"it has no scheme and no port, and letters beyond ASCII are written in their xn-- form", name)
 		}
 		a.Hostnames[i] = name
 	}
@@ -53,6 +55,22 @@ func (a *App) provisionHostnames(ctx caddy.Context) error {
 		return fmt.Errorf("adding an automation policy for %s: %w", strings.Join(internal, ", "), err)
 	}
 	return nil
+}
+
+// isHostname reports whether clients could know a server by this name, or address.
+// certmagic takes more for a name, down to what only a URL can be.
+func isHostname(name string) bool {
+	if ip, err := netip.ParseAddr(name); err == nil {
+		return ip.Zone() == ""
+	}
+	labels := strings.Split(strings.TrimPrefix(name, "*."), ".")
+	for _, label := range labels {
+		if !isLabel(label) || len(label) > 63 || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") {
+			return false
+		}
+	}
+	// The top is no number, or it would be an address with a mistake in it.
+	return len(name) <= 253 && strings.Trim(labels[len(labels)-1], "0123456789") != ""
 }
 
 // hasPolicy reports whether the configuration says itself where the certificate of

@@ -96,13 +96,12 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision sets up the handler.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
-	repl := caddy.NewReplacer()
-	backend, err := RefBackend(ctx, repl.ReplaceAll(h.Backend, ""))
+	backend, err := RefBackend(ctx, h.Backend)
 	if err != nil {
 		return fmt.Errorf("finding the backend: %w", err)
 	}
 	h.backend = backend
-	if err := h.setDefaults(repl); err != nil {
+	if err := h.setDefaults(caddy.NewReplacer()); err != nil {
 		return err
 	}
 	h.front = imapfront.Config{

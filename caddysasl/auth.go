@@ -104,11 +104,10 @@ func (*DovecotAuth) CaddyModule() caddy.ModuleInfo {
 // Provision sets up the handler.
 func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
-	repl := caddy.NewReplacer()
-	if err := h.setUp(repl); err != nil {
+	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		return err
 	}
-	backend, err := caddyimap.RefBackend(ctx, repl.ReplaceAll(h.Backend, ""))
+	backend, err := caddyimap.RefBackend(ctx, h.Backend)
 	if err != nil {
 		return fmt.Errorf("finding the backend: %w", err)
 	}

@@ -50,14 +50,14 @@ func TestUnmarshal(t *testing.T) {
 
 func TestUnmarshalErrors(t *testing.T) {
 	for _, tc := range []struct{ input, want string }{
-		{"dovecot_auth a b", "unexpected argument 'b'"},
-		{"dovecot_auth {\nbackend x\n}", "unknown option 'backend'"},
-		{"dovecot_auth {\nmechanism PLAIN\n}", "unknown option 'mechanism'"},
+		{"dovecot_auth a b", "unexpected argument 'b'; options go into a block, one a line"},
+		{"dovecot_auth {\nbackend x\n}", "unknown option 'backend'; known are allow, allow_delegates, deadline, identity, mechanisms, on_unavailable"},
+		{"dovecot_auth {\nmechanism PLAIN\n}", "unknown option 'mechanism'; known are allow, allow_delegates, deadline, identity, mechanisms, on_unavailable"},
 		{"dovecot_auth {\nmechanisms\n}", "option 'mechanisms': value is missing"},
 		{"dovecot_auth {\nmechanisms PLAIN\nmechanisms LOGIN\n}", "duplicate option 'mechanisms'"},
 		{"dovecot_auth {\nmechanisms PLAIN {\nx\n}\n}", "option 'mechanisms': takes no block"},
 		{"dovecot_auth {\ndeadline\n}", "option 'deadline': value is missing"},
-		{"dovecot_auth {\ndeadline soon\n}", "option 'deadline': not a duration: time: invalid duration \"soon\""},
+		{"dovecot_auth {\ndeadline soon\n}", "option 'deadline': not a duration such as 5s or 1m30s: time: invalid duration \"soon\""},
 		{"dovecot_auth {\ndeadline 0s\n}", "option 'deadline': 0s: must be more than 0"},
 		{"dovecot_auth {\ndeadline -1s\n}", "option 'deadline': -1s: must be more than 0"},
 		{"dovecot_auth {\ndeadline 4s 5s\n}", "option 'deadline': takes one value, but has also '5s'"},
@@ -71,8 +71,8 @@ func TestUnmarshalErrors(t *testing.T) {
 		{"dovecot_auth {\nallow_delegates on\n}", "option 'allow_delegates': takes no value, but has 'on'"},
 		{"dovecot_auth {\nallow_delegates\nallow_delegates\n}", "duplicate option 'allow_delegates'"},
 		{"dovecot_auth {\nallow_delegates {\n}\n}", "option 'allow_delegates': takes no block"},
-		{"dovecot_userdb exchange", "unexpected argument 'exchange'"},
-		{"dovecot_userdb {\nidentity x\n}", "unknown option 'identity'"},
+		{"dovecot_userdb exchange", "unexpected argument 'exchange'; options go into a block, one a line"},
+		{"dovecot_userdb {\nidentity x\n}", "unknown option 'identity'; known are allow"},
 		{"dovecot_userdb {\nallow\n}", "option 'allow': value is missing"},
 	} {
 		err := handlerFor(tc.input).UnmarshalCaddyfile(caddyfile.NewTestDispenser(tc.input))

@@ -3,7 +3,10 @@ package glue
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -86,7 +89,7 @@ func Duration(field *caddy.Duration) Option {
 	return Option{min: 1, max: 1, set: func(values []string) error {
 		d, err := caddy.ParseDuration(values[0])
 		if err != nil {
-			return fmt.Errorf("not a duration: %w", err)
+			return fmt.Errorf("not a duration such as 5s or 1m30s: %w", err)
 		}
 		if d <= 0 {
 			return fmt.Errorf("%s: must be more than 0", values[0])
@@ -121,14 +124,14 @@ func Segment(read func(d *caddyfile.Dispenser) error) Option {
 // Every error names the option that it is about.
 func (o Options) Block(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
-		return d.Errf("unexpected argument '%s'", d.Val())
+		return d.Errf("unexpected argument '%s'; options go into a block, one a line", d.Val())
 	}
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		option, known := o[name]
 		if !known {
-			return d.Errf("unknown option '%s'", name)
+			return d.Errf("unknown option '%s'; known are %s", name, o.names())
 		}
 		if seen[name] && !option.repeat {
 			return d.Errf("duplicate option '%s'", name)
@@ -139,6 +142,11 @@ func (o Options) Block(d *caddyfile.Dispenser) error {
 		}
 	}
 	return nil
+}
+
+// names lists the options for an error message.
+func (o Options) names() string {
+	return strings.Join(slices.Sorted(maps.Keys(o)), ", ")
 }
 
 // read reads one option, from its name to the end of its line or block.
