@@ -4,7 +4,8 @@
 //   - the app imap, with backends and host names, in package caddyimap;
 //   - the layer4 handler imap, which serves IMAP clients, in package caddyimap;
 //   - the layer4 handlers dovecot_auth and dovecot_userdb, which serve Postfix and
-//     other mail servers, in package caddysasl.
+//     other mail servers, in package caddysasl;
+//   - the command imap-proxy, in package imapcmd.
 //
 // A server with it is built by
 //
@@ -14,4 +15,5 @@ package caddyimap
 import (
 	_ "github.com/caddy-imap/caddy-imap/caddyimap"
 	_ "github.com/caddy-imap/caddy-imap/caddysasl"
+	_ "github.com/caddy-imap/caddy-imap/imapcmd"
 )

@@ -1,0 +1,44 @@
+package imapcmd
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// box is what the demo prints: commands to try.
+func box(o *options, dir string) string {
+	root := filepath.Join(dir, "pki", "authorities", "local", "root.crt")
+	lines := []string{
+		"The proxy runs, in front of a mailbox in memory. Stop it with Ctrl-C.",
+		"User demo, password demo. Things to try in another terminal:",
+		"",
+		"# A dialogue by hand: type  01 LOGIN demo demo  and  02 SELECT INBOX",
+		"openssl s_client -connect " + o.imap + " -starttls imap -quiet",
+		"",
+		"# Read a message, over STARTTLS, with the certificate verified",
+		"curl --cacert " + root + " --ssl-reqd \\",
+		"    -u demo:demo '" + url("imap", o.imap) + "/INBOX;UID=1'",
+		"",
+		"# The same over implicit TLS",
+		"curl --cacert " + root + " \\",
+		"    -u demo:demo '" + url("imaps", o.imaps) + "/INBOX;UID=1'",
+		"",
+		"# What a mail server asks: OK for the right password, FAIL for another",
+		`(printf 'VERSION\t1\t2\nCPID\t1\nAUTH\t1\tPLAIN\tservice=smtp\tresp=AGRlbW8AZGVtbw==\n'; sleep 1) \`,
+		"    | curl -sN -m 4 telnet://" + o.auth,
+		"",
+		"# Let Postfix check passwords here: in main.cf",
+		"smtpd_sasl_type = dovecot",
+		"smtpd_sasl_path = inet:" + o.auth,
+	}
+	// No lines at the sides, which would be in the way of copying.
+	rule := strings.Repeat("─", ruleWidth)
+	return "\n" + rule + "\n" + strings.Join(lines, "\n") + "\n" + rule + "\n\n"
+}
+
+const ruleWidth = 72
+
+// url names the host as the certificate does.
+func url(scheme, addr string) string {
+	return scheme + "://" + strings.Replace(addr, "127.0.0.1", "localhost", 1)
+}

@@ -1,0 +1,76 @@
+package imapcmd
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	_ "github.com/mholt/caddy-l4"
+
+	_ "github.com/caddy-imap/caddy-imap/caddyimap"
+	_ "github.com/caddy-imap/caddy-imap/caddysasl"
+)
+
+func TestCheck(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		o    options
+		want string
+	}{
+		{"nothing", options{}, "--hostname is missing"},
+		{"no upstream", options{hostnames: []string{"mail.example.org"}}, "--to is missing"},
+		{"no hostname", options{upstreams: []string{"ex1"}}, "--hostname is missing"},
+		{"demo with a backend", options{demo: true, upstreams: []string{"ex1"}}, "leave out --hostname, --to"},
+	} {
+		if err := tc.o.check(); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
+		}
+	}
+}
+
+// TestConfig pins that what the flags become is a configuration that Caddy takes.
+func TestConfig(t *testing.T) {
+	o := options{hostnames: []string{"mail.internal"}, upstreams: []string{"ex1.internal", "ex2.internal:1143"}, tlsMode: "starttls", auth: "127.0.0.1:12345"}
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := o.config()
+	root := t.TempDir()
+	cfg.StorageRaw = object(map[string]any{"module": "file_system", "root": root})
+	b, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"dial":"ex2.internal:1143"`, `"listen":[":143"]`, `"listen":[":993"]`, `"listen":["127.0.0.1:12345"]`, `"disabled":true`} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("%s has no %s", b, want)
+		}
+	}
+	var parsed caddy.Config
+	if err := caddy.StrictUnmarshalJSON(b, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(&parsed); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBox pins that the box names what is listened on.
+func TestBox(t *testing.T) {
+	o := options{demo: true, imap: "127.0.0.1:2143"}
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	text := box(&o, "/somewhere")
+	for _, want := range []string{
+		"-connect 127.0.0.1:2143 -starttls imap", "imap://localhost:2143/", "imaps://localhost:1993/",
+		"smtpd_sasl_type = dovecot\nsmtpd_sasl_path = inet:127.0.0.1:12345\n", "/somewhere/pki/authorities/local/root.crt",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the box has no %q:\n%s", want, text)
+		}
+	}
+}
