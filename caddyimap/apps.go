@@ -86,7 +86,7 @@ var errNoApp = errors.New("the configuration has no imap app any more")
 
 // find returns the newest app, and its backend of the reference's name. Apps are
 // started in no fixed order, so a new handler may be asked before its app has
-// started; its own app is the newest then.
+// started; its own app is the newest then. The app is nil if there is none.
 func (r *BackendRef) find() (*App, *Backend, error) {
 	app := apps.newest.Load()
 	if !r.own.retired.Load() && (app == nil || app.generation < r.own.generation) {
@@ -120,8 +120,11 @@ func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login
 func (r *BackendRef) attempt(ctx context.Context, a *login.Attempt, ask func(*Backend) login.Verdict) login.Verdict {
 	app, b, err := r.find()
 	if err != nil {
+		if app == nil {
+			app = r.own
+		}
 		v := login.UnavailableFor(err)
-		r.own.login.write(ctx, a, r.name, v)
+		app.login.write(ctx, a, r.name, v)
 		return v
 	}
 	v := login.DeniedWith("")

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"go.uber.org/zap"
@@ -103,8 +104,9 @@ func looksLikeName(s string) bool {
 	return len(labels) > 1 && len(top) > 1 && (!strings.ContainsAny(top, "0123456789") || strings.HasPrefix(top, "xn--"))
 }
 
-// isOddInName reports what no name has and a log should not show.
-func isOddInName(r rune) bool { return r <= ' ' || r == 0x7f || r == '"' }
+// isOddInName reports what no name has and a log should not show, such as what
+// changes the direction of writing.
+func isOddInName(r rune) bool { return r == ' ' || r == '"' || !unicode.IsPrint(r) }
 
 // isLabel reports whether the text could be a part of a domain name.
 func isLabel(s string) bool {
