@@ -69,6 +69,43 @@ func TestCaddyfileAdapt(t *testing.T) {
 	}
 }
 
+// The example that sites begin with works as it stands, and on a laptop.
+func TestCaddyfileExample(t *testing.T) {
+	b, err := os.ReadFile("../Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, env := range map[string]map[string]string{
+		"as it stands": {},
+		"site":         {"MAIL_HOST": "mail.example.org", "IMAP_BACKEND": "ex1.corp.example.org"},
+		"laptop": {
+			"MAIL_HOST": "localhost", "IMAP_BACKEND": "127.0.0.1:10143", "IMAP_BACKEND_TLS": "off",
+			"IMAP_LISTEN": "127.0.0.1:1143", "IMAPS_LISTEN": "127.0.0.1:1993", "ADMIN_SOCKET": "/tmp/caddy-admin.sock",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for name, value := range env {
+				if !bytes.Contains(b, []byte("{$"+name+":")) || !bytes.Contains(b, []byte(name+"="+value)) {
+					t.Errorf("the example does not have %s=%s", name, value)
+				}
+				t.Setenv(name, value)
+			}
+			got, err := adapt(t, string(b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, value := range env {
+				if value != "off" && !bytes.Contains(got, []byte(value)) {
+					t.Errorf("%s has no %s", got, value)
+				}
+			}
+			if err := validate(t, got); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func adapt(t *testing.T, input string) ([]byte, error) {
 	t.Helper()
 	got, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(input), nil)
