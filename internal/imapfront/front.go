@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapwire"
-	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 const (
@@ -40,57 +39,6 @@ var (
 	ErrInjection       = errors.New("plaintext behind STARTTLS")
 )
 
-// Config is what all connections of one listener share. It is not changed once
-// in use.
-type Config struct {
-	// Banner is the name in the greeting.
-	Banner string
-	// Mechanisms are the SASL mechanisms for AUTHENTICATE.
-	Mechanisms []string
-	// AddCaps and RemoveCaps amend each capability list that we write.
-	AddCaps, RemoveCaps []string
-	// LoginTimeout is how long a client may take from the greeting to a login.
-	LoginTimeout time.Duration
-	// MaxAuthFailures is the number of refused logins after which we hang up.
-	MaxAuthFailures int
-	// TLS is used for STARTTLS, and at once if ImplicitTLS is set. Its
-	// NextProtos should name "imap", so that clients of other protocols are
-	// refused by the handshake already.
-	TLS *tls.Config
-	// ImplicitTLS makes the handshake the first thing on the connection.
-	ImplicitTLS bool
-	// InsecureAuth takes passwords without TLS.
-	InsecureAuth bool
-	// Open logs a user in at the backend.
-	Open login.Opener
-}
-
-// Client is one connection to serve.
-type Client struct {
-	Conn net.Conn
-	// ID names the connection in logs.
-	ID string
-	// Remote is the address of the client.
-	Remote netip.Addr
-	// TLS is the state of the TLS that stands already, terminated by somebody
-	// before us; nil if there is none.
-	TLS *tls.ConnectionState
-}
-
-// Session is a client that has logged in.
-type Session struct {
-	// Conn is the client's connection, inside TLS.
-	Conn net.Conn
-	// Pending is what the client sent behind its login.
-	Pending []byte
-	// User is the name that the client logged in with, as typed.
-	User string
-	// TLS is the state of the client's TLS; nil if there is none.
-	TLS *tls.ConnectionState
-	// Backend is the other side. Whoever receives the Session closes it.
-	Backend *login.Session
-}
-
 // front is one conversation.
 type front struct {
 	cfg    *Config
@@ -111,9 +59,11 @@ type front struct {
 	session *Session
 }
 
-// Serve talks to a client until it has logged in or is gone. It owns neither
-// end: the caller closes c.Conn, whatever comes back. The error, if any, is the
-// client's fault and belongs into a debug log.
+// Serve talks to a client until it has logged in, is gone, or ctx is done. It
+// does not own the connection: the caller closes c.Conn, whatever comes back,
+// and recovers from panics: one of cfg.Open or cfg.TLS is passed on.
+// The error, if any, is the cause of ctx or the client's fault, and then belongs
+// into a debug log.
 func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 	f := &front{
 		cfg: cfg, id: c.ID, remote: c.Remote, conn: c.Conn, tls: c.TLS,
@@ -204,8 +154,6 @@ func (f *front) converse(ctx context.Context) error {
 // hangUp says BYE to a client that could not be read from, if it is still there.
 func (f *front) hangUp(ctx context.Context, err error) error {
 	switch {
-	case f.broken != nil:
-		return err
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 		f.printf("* BYE Server is shutting down.")

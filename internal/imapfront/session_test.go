@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -229,4 +230,38 @@ func TestPanic(t *testing.T) {
 	if got := <-caught; got != "ouch" {
 		t.Errorf("caught %v", got)
 	}
+}
+
+// lagging takes its time when it is interrupted.
+type lagging struct {
+	net.Conn
+	settled atomic.Bool
+}
+
+func (l *lagging) SetDeadline(d time.Time) error {
+	err := l.Conn.SetDeadline(d)
+	if d.Before(time.Now()) {
+		time.Sleep(time.Minute)
+		l.settled.Store(true)
+	}
+	return err
+}
+
+// TestNobodyIsLeft pins that Serve waits for whoever interrupts it: what it is
+// given may be used for another connection as soon as it returns.
+func TestNobodyIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var conn *lagging
+		p := setup{ctx: ctx, tls: standing(), wrap: func(c net.Conn) net.Conn {
+			conn = &lagging{Conn: c}
+			return conn
+		}}.pipe(t)
+		p.expect(greeting)
+		cancel(errStop)
+		p.closedFor(errStop, "* BYE Server is shutting down.")
+		if !conn.settled.Load() {
+			t.Error("the connection was still in use")
+		}
+	})
 }

@@ -1,0 +1,67 @@
+package imapfront
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// Config is what all connections of one listener share. It is not changed once
+// in use.
+type Config struct {
+	// Banner is the name in the greeting: printable ASCII, and no line end.
+	Banner string
+	// Mechanisms are the SASL mechanisms for AUTHENTICATE, out of
+	// login.Mechanisms.
+	Mechanisms []string
+	// AddCaps and RemoveCaps amend each capability list that we write, before
+	// and after login. They are compared without regard to case.
+	AddCaps, RemoveCaps []string
+	// LoginTimeout is how long a client may take from the greeting to a login.
+	// Required.
+	LoginTimeout time.Duration
+	// MaxAuthFailures is the number of refused logins after which we hang up.
+	// Less than 1 counts as 1.
+	MaxAuthFailures int
+	// TLS is used for STARTTLS, and at once if ImplicitTLS is set. Its
+	// NextProtos should name "imap", so that clients of other protocols are
+	// refused by the handshake already.
+	TLS *tls.Config
+	// ImplicitTLS makes the handshake the first thing on the connection.
+	ImplicitTLS bool
+	// InsecureAuth takes passwords without TLS.
+	InsecureAuth bool
+	// Open logs a user in at the backend. It is asked only where a password may
+	// be sent, and only about credentials that login.Attempt.Check accepts.
+	// Required.
+	Open login.Opener
+}
+
+// Client is one connection to serve.
+type Client struct {
+	Conn net.Conn
+	// ID names the connection in logs.
+	ID string
+	// Remote is the address of the client.
+	Remote netip.Addr
+	// TLS is the state of the TLS that stands already, terminated by somebody
+	// before us; nil if there is none.
+	TLS *tls.ConnectionState
+}
+
+// Session is a client that has logged in.
+type Session struct {
+	// Conn is the client's connection, inside TLS.
+	Conn net.Conn
+	// Pending is what the client sent behind its login.
+	Pending []byte
+	// User is the name that the client logged in with, as typed.
+	User string
+	// TLS is the state of the client's TLS; nil if there is none.
+	TLS *tls.ConnectionState
+	// Backend is the other side. Whoever receives the Session closes it.
+	Backend *login.Session
+}
