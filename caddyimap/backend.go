@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
@@ -118,7 +119,10 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 	); err != nil {
 		return err
 	}
-	if b.username, err = parseUsername(b.Username); err != nil {
+	if b.Username == "" {
+		b.Username = "{imap.user}"
+	}
+	if b.username, err = glue.Template(caddy.NewReplacer(), b.Username); err != nil {
 		return fmt.Errorf("username: %w", err)
 	}
 	tlsConfig, err := b.tlsConfig(ctx)
@@ -183,15 +187,6 @@ func (b *Backend) setTimeouts() error {
 		}
 	}
 	return nil
-}
-
-// parseUsername reads the template, in which placeholders of Caddy's own, such as
-// {env.*}, may be used as well.
-func parseUsername(text string) (*login.Template, error) {
-	if text == "" {
-		text = "{imap.user}"
-	}
-	return login.ParseTemplate(caddy.NewReplacer().ReplaceKnown(text, ""))
 }
 
 // tlsConfig returns what the upstreams' TLS settings have in common.

@@ -118,7 +118,7 @@ func TestCloseWrite(t *testing.T) {
 					p.Before = "IMAP4rev1"
 				}
 				p.Session = func(c *imaptest.Conn, _ imaptest.Login) { hearOut(c, heard) }
-				b := w.backend(imaptest.NewFake(t, p).Addr())
+				b := w.backend(w.start(p).Addr())
 				if b.TLSMode = mode; p.Clear {
 					b.TLS = nil
 				}

@@ -55,7 +55,13 @@ func (w *world) profile() imaptest.Profile {
 	}
 }
 
-func (w *world) fake() *imaptest.Fake { w.tb.Helper(); return imaptest.NewFake(w.tb, w.profile()) }
+// start starts a backend.
+func (w *world) start(p imaptest.Profile) *imaptest.Fake {
+	w.tb.Helper()
+	return imaptest.NewFake(w.tb, p)
+}
+
+func (w *world) fake() *imaptest.Fake { w.tb.Helper(); return w.start(w.profile()) }
 
 // backend trusts the world's authority.
 func (w *world) backend(addrs ...string) *Backend {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/caddyimap"
 	"github.com/caddy-imap/caddy-imap/internal/dovecotauth"
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
@@ -138,7 +139,7 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 		return fmt.Errorf("on_unavailable %q: must be disconnect or fail", h.OnUnavailable)
 	}
 	if h.Identity != "" {
-		identity, err := parseIdentity(repl.ReplaceKnown(h.Identity, ""))
+		identity, err := parseIdentity(repl, h.Identity)
 		if err != nil {
 			return fmt.Errorf("identity: %w", err)
 		}
@@ -149,8 +150,8 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 }
 
 // parseIdentity makes a function of a template.
-func parseIdentity(s string) (func(*login.Attempt) (string, error), error) {
-	template, err := login.ParseTemplate(s)
+func parseIdentity(repl *caddy.Replacer, s string) (func(*login.Attempt) (string, error), error) {
+	template, err := glue.Template(repl, s)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,94 @@
+package caddyimap
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// TestBackendErrors pins what can be wrong in JSON only, or depends on files; what
+// else can be wrong is tested with Caddyfiles.
+func TestBackendErrors(t *testing.T) {
+	w := newWorld(t)
+	for want, amend := range map[string]func(*Backend){
+		"upstream 1: it has no address; set dial":                    func(b *Backend) { b.Upstreams = append(b.Upstreams, new(Upstream)) },
+		"upstream 0: it has no address; set dial":                    func(b *Backend) { b.Upstreams = []*Upstream{nil} },
+		"dial_timeout -1ns: must be more than 0":                     func(b *Backend) { b.DialTimeout = -1 },
+		"auth_timeout -1s: must be more than 0":                      func(b *Backend) { b.AuthTimeout = caddy.Duration(-time.Second) },
+		"tls: handshake_timeout cannot be used; auth_timeout bounds": func(b *Backend) { b.TLS.HandshakeTimeout = 1 },
+		"tls: except_ports cannot be used; set tls_mode":             func(b *Backend) { b.TLS.ExceptPorts = []string{"143"} },
+		"tls: loading client certificate key pair: open no-such.pem": func(b *Backend) {
+			b.TLS.ClientCertificateFile, b.TLS.ClientCertificateKeyFile = "no-such.pem", "no-such-key.pem"
+		},
+		"reading no-such-ca.pem: open no-such-ca.pem": func(b *Backend) {
+			b.TLS.CARaw = caddyconfig.JSON(map[string]any{"provider": "file", "pem_files": []string{"no-such-ca.pem"}}, nil)
+		},
+	} {
+		b := w.backend("127.0.0.1:1")
+		amend(b)
+		if _, err := w.tryLoad(w.app(b)); err == nil || !strings.Contains(err.Error(), "backend exchange: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	for want, backends := range map[string]map[string]*Backend{
+		"backends: a backend needs a name":  {"": w.backend("127.0.0.1:1")},
+		"backend empty: it has no upstream": {"empty": nil},
+	} {
+		if _, err := w.tryLoad(&App{Backends: backends}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+// TestBackendWarnings pins that what is dangerous is said at the start.
+func TestBackendWarnings(t *testing.T) {
+	w := newWorld(t)
+	const clear, anybody = "passwords and mail go to this upstream in clear text", "anybody can pretend to be this backend"
+	for _, tc := range []struct {
+		addr, mode string
+		tls        *reverseproxy.TLSConfig
+		want       string
+	}{
+		{"ex1.corp.example.org", "off", nil, clear},
+		{"192.0.2.1", "off", nil, clear},
+		{"localhost", "off", nil, ""},
+		{"127.0.0.2:1143", "off", nil, ""},
+		{"[::1]", "off", nil, ""},
+		{"unix//run/imap.sock", "off", nil, ""},
+		{"ex1.corp.example.org", "", nil, ""},
+		{"ex1.corp.example.org", "implicit", &reverseproxy.TLSConfig{InsecureSkipVerify: true}, anybody},
+	} {
+		b := &Backend{Upstreams: []*Upstream{{Dial: tc.addr}}, TLSMode: tc.mode, TLS: tc.tls}
+		lines := w.load(w.app(b)).log.lines("warn", "")
+		if tc.want == "" && len(lines) > 0 || tc.want != "" && (len(lines) != 1 || !strings.HasPrefix(lines[0].text("msg"), tc.want)) {
+			t.Errorf("%s, tls %q: warnings %v, want %q", tc.addr, tc.mode, lines, tc.want)
+		}
+	}
+}
+
+// TestAddress pins what an upstream's address means.
+func TestAddress(t *testing.T) {
+	t.Setenv("IMAP_TEST_PORT", "1143")
+	w := newWorld(t)
+	for _, tc := range []struct{ dial, mode, network, want string }{
+		{"ex1.corp.example.org", "", "tcp", "ex1.corp.example.org:143"},
+		{"ex1.corp.example.org", "off", "tcp", "ex1.corp.example.org:143"},
+		{"ex1.corp.example.org", "implicit", "tcp", "ex1.corp.example.org:993"},
+		{"ex1.corp.example.org:{env.IMAP_TEST_PORT}", "implicit", "tcp", "ex1.corp.example.org:1143"},
+		{"2001:db8::1", "", "tcp", "[2001:db8::1]:143"},
+		{"[2001:db8::1]", "implicit", "tcp", "[2001:db8::1]:993"},
+		{"[2001:db8::1]:1143", "", "tcp", "[2001:db8::1]:1143"},
+		{"tcp4/ex1.corp.example.org", "", "tcp4", "ex1.corp.example.org:143"},
+		{"unix//run/imap.sock", "off", "unix", "/run/imap.sock"},
+	} {
+		b := w.load(w.app(&Backend{Upstreams: []*Upstream{{Dial: tc.dial}}, TLSMode: tc.mode})).app.Backends["exchange"]
+		cfg := b.configs[b.addresses[0]]
+		if cfg == nil || cfg.Network != tc.network || cfg.Address != tc.want {
+			t.Errorf("%s with tls %q: %+v, want %s on %s", tc.dial, tc.mode, cfg, tc.want, tc.network)
+		}
+	}
+}
