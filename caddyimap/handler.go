@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -204,6 +205,10 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 		}
 		if len(policy.ALPN) == 0 {
 			policy.ALPN = []string{alpnIMAP}
+		}
+		if !slices.Contains(policy.ALPN, alpnIMAP) {
+			return fmt.Errorf("connection_policy: alpn %s: clients that agree on it would be refused; add imap, or leave alpn out",
+				strings.Join(policy.ALPN, " "))
 		}
 		if len(app.Hostnames) == 0 {
 			continue
