@@ -5,7 +5,8 @@
 //   - the layer4 handler imap, which serves IMAP clients, in package caddyimap;
 //   - the layer4 handlers dovecot_auth and dovecot_userdb, which serve Postfix and
 //     other mail servers, in package caddysasl;
-//   - the command imap-proxy, in package imapcmd.
+//   - the command imap-proxy, in package imapcmd;
+//   - all modules of caddy-l4.
 //
 // A server with it is built by
 //
@@ -13,6 +14,9 @@
 package caddyimap
 
 import (
+	// All of caddy-l4, so that proxy_protocol, matchers and the like are there.
+	_ "github.com/mholt/caddy-l4"
+
 	_ "github.com/caddy-imap/caddy-imap/caddyimap"
 	_ "github.com/caddy-imap/caddy-imap/caddysasl"
 	_ "github.com/caddy-imap/caddy-imap/imapcmd"

@@ -97,7 +97,9 @@ func (a *App) manageCertificates() error {
 	}
 	names := make(map[string]struct{}, len(a.Hostnames))
 	for _, name := range a.Hostnames {
-		names[name] = struct{}{}
+		if !a.tls.HasCertificateForSubject(name) { // from files, or for another app
+			names[name] = struct{}{}
+		}
 	}
 	if err := a.tls.Manage(names); err != nil {
 		return fmt.Errorf("managing the certificates of the hostnames: %w", err)

@@ -63,11 +63,15 @@ func (l *loginLog) write(ctx context.Context, a *login.Attempt, backend string, 
 		fields = append(fields, zap.Error(v.Err))
 	}
 	l.logger.Info("login", fields...)
-	if v.Result == login.Unavailable && !errors.Is(ctx.Err(), context.Canceled) {
-		l.logger.Error("a password could not be checked, because the backend gave no answer that decides: "+
-			"see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say",
-			zap.String("backend", backend), zap.String("upstream", v.Upstream), zap.Error(v.Err), zap.String("session", a.ID))
+	if v.Result != login.Unavailable || errors.Is(ctx.Err(), context.Canceled) {
+		return
 	}
+	advice := "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
+	if v.Upstream == "" { // nobody was asked
+		advice = "see what the handlers and the backends of the configuration are called"
+	}
+	l.logger.Error("a password could not be checked, because the backend gave no answer that decides: "+advice,
+		zap.String("backend", backend), zap.String("upstream", v.Upstream), zap.Error(v.Err), zap.String("session", a.ID))
 }
 
 func hashName(name string) string {

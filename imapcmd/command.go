@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -108,10 +109,30 @@ func (o *options) setAddresses(imap, imaps, auth string) {
 	}
 }
 
+// checkAddresses refuses addresses that somebody listens on. Caddy would share
+// them with another Caddy, and connections would come to either.
+func (o *options) checkAddresses() error {
+	for _, a := range []struct{ flag, addr string }{{"--imap", o.imap}, {"--imaps", o.imaps}, {"--auth", o.auth}} {
+		addr, err := caddy.ParseNetworkAddress(a.addr)
+		if a.addr == "" || err != nil || addr.IsUnixNetwork() || addr.IsFdNetwork() || addr.PortRangeSize() != 1 {
+			continue // Caddy has better words for what is wrong with it
+		}
+		ln, err := net.Listen(addr.Network, addr.JoinHostPort(0))
+		if err != nil {
+			return fmt.Errorf("%s %s: %w; choose another address, or stop who listens there", a.flag, a.addr, err)
+		}
+		_ = ln.Close()
+	}
+	return nil
+}
+
 // run starts Caddy and does not return unless that fails.
 func run(o *options) (int, error) {
 	caddy.TrapSignals()
 	if err := o.check(); err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	if err := o.checkAddresses(); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if !o.demo {

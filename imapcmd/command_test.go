@@ -2,6 +2,7 @@ package imapcmd
 
 import (
 	"encoding/json"
+	"net"
 	"strings"
 	"testing"
 
@@ -28,6 +29,24 @@ func TestCheck(t *testing.T) {
 		if err := tc.o.check(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
 		}
+	}
+}
+
+// TestCheckAddresses pins that a port that is taken is found out, even if whoever
+// has it would share it.
+func TestCheckAddresses(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	o := options{auth: ln.Addr().String()}
+	if err := o.checkAddresses(); err == nil || !strings.HasPrefix(err.Error(), "--auth "+o.auth+": ") {
+		t.Errorf("%v", err)
+	}
+	_ = ln.Close()
+	if err := o.checkAddresses(); err != nil {
+		t.Error(err)
 	}
 }
 
