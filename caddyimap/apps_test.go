@@ -72,8 +72,11 @@ func cannotAsk(t *testing.T, r *BackendRef, log *logged, want string) {
 		t.Errorf("%v: %v, want unavailable: %s", v.Result, v.Err, want)
 	}
 	lines := log.lines("error", "")
-	if len(lines) != before+1 || !strings.Contains(lines[before].text("error"), want) {
-		t.Errorf("logged as errors: %v, want one more with %q", lines, want)
+	if len(lines) != before+1 {
+		t.Fatalf("logged as errors: %v, want one more", lines)
+	}
+	if got := lines[before]; !strings.Contains(got.text("error"), want) || !strings.Contains(got.text("msg"), "what the handlers and the backends") {
+		t.Errorf("logged %v, want %q", got, want)
 	}
 }
 

@@ -258,6 +258,7 @@ func TestHandlerLimits(t *testing.T) {
 		Mechanisms: []string{"login"}, Capability: []string{"-id", "+xlist"},
 	}))
 	cl.expect("* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ STARTTLS AUTH=LOGIN XLIST] mail.example.org ready.")
+	c.log.one("warn", "passwords are accepted without TLS; remove insecure_auth, unless the network is trusted")
 	cl.ask("a AUTHENTICATE PLAIN", "a NO [CANNOT]")
 	cl.ask("b LOGIN x wrong", "b NO [AUTHENTICATIONFAILED]", "* BYE")
 	cl.closed()
