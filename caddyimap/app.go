@@ -116,11 +116,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return a.provisionHostnames(ctx)
 }
 
-// Start makes the app the one that handlers use, and has certificates managed.
+// Start makes the app the one that handlers use.
 func (a *App) Start() error {
-	if err := a.manageCertificates(); err != nil {
-		return err
-	}
 	apps.start(a)
 	return nil
 }
