@@ -199,6 +199,10 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	}
 	// The app was loaded before, for the backend.
 	app := h.backend.own
+	if _, err := ctx.AppIfConfigured("tls"); err != nil {
+		h.logger.Warn("no client can start TLS, and thus log in, since there is no certificate: " +
+			"name the server with the option hostname of the imap app, or load a certificate with the tls app")
+	}
 	for _, policy := range h.ConnectionPolicies {
 		if policy == nil {
 			return errors.New("connection_policies: a policy is null")
