@@ -7,6 +7,7 @@
 package caddyimap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"go.uber.org/zap"
 )
@@ -56,6 +58,8 @@ type App struct {
 	generation uint64
 	// retired is set when the configuration is over, or was never started.
 	retired atomic.Bool
+	// ran is set when the configuration has started as a whole.
+	ran atomic.Bool
 
 	tls    *caddytls.TLS
 	login  *loginLog
@@ -65,9 +69,9 @@ type App struct {
 // Guard makes password guessing hard.
 type Guard struct {
 	// How long after a login has begun its refusal is sent, at the earliest.
-	// It is the same whatever the reason is, so that guessing is slow and the
-	// time tells nothing. Failures of the backend are told at once. It can be
-	// at most 10s. Default: `2s`.
+	// It is the same whatever the reason is, a backend that is away included,
+	// so that guessing is slow and the time tells nothing. It can be at most
+	// 10s. Default: `2s`.
 	FailureDelay caddy.Duration `json:"failure_delay,omitempty"`
 }
 
@@ -113,13 +117,42 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("backend %s: %w", name, err)
 		}
 	}
-	return a.provisionHostnames(ctx)
+	if err := a.provisionHostnames(ctx); err != nil {
+		return err
+	}
+	return a.whenStarted(ctx)
 }
 
-// Start makes the app the one that handlers use.
-func (a *App) Start() error {
-	apps.start(a)
+// whenStarted has started called, by Caddy's event of that name.
+func (a *App) whenStarted(ctx caddy.Context) error {
+	app, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("loading the events app: %w", err)
+	}
+	if err := app.(*caddyevents.App).On("started", startedHandler{a}); err != nil {
+		return fmt.Errorf("waiting for the start of all apps: %w", err)
+	}
 	return nil
+}
+
+// startedHandler handles the event that all apps have started.
+type startedHandler struct{ app *App }
+
+// Handle implements caddyevents.Handler.
+func (h startedHandler) Handle(context.Context, caddy.Event) error {
+	h.app.started()
+	return nil
+}
+
+// Start does nothing: handlers use the app from when the whole configuration has
+// started, so that no login goes to a backend of one that fails to.
+func (a *App) Start() error { return nil }
+
+// started is told when all apps of the configuration have started.
+func (a *App) started() {
+	a.ran.Store(true)
+	apps.start(a)
+	a.manageCertificates()
 }
 
 // Stop makes way for the app that is the newest without this one, if any.

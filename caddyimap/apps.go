@@ -84,23 +84,26 @@ func RefBackend(ctx caddy.Context, name string) (*BackendRef, error) {
 // errNoApp says that the configuration has no imap app any more.
 var errNoApp = errors.New("the configuration has no imap app any more")
 
-// find returns the newest app, and its backend of the reference's name. Apps are
-// started in no fixed order, so a new handler may be asked before its app has
-// started; its own app is the newest then. The app is nil if there is none.
+// find returns the newest app that runs, and its backend of the reference's name.
+// A new handler may be asked before its configuration has started as a whole; it
+// uses the one before then, unless there is none, or none with such a backend. The
+// app is nil if there is none at all.
 func (r *BackendRef) find() (*App, *Backend, error) {
 	app := apps.newest.Load()
-	if !r.own.retired.Load() && (app == nil || app.generation < r.own.generation) {
+	var b *Backend
+	err := errNoApp
+	if app != nil {
+		b, err = app.backend(r.name)
+	}
+	if err != nil && !r.own.retired.Load() && (app == nil || app.generation < r.own.generation) {
 		app = r.own
+		b, err = app.backend(r.name)
 	}
-	if app == nil {
-		return nil, nil, errNoApp
-	}
-	b, err := app.backend(r.name)
 	return app, b, err
 }
 
 // Check asks the backend about an attempt of the Dovecot auth protocol, and
-// leaves no session behind.
+// leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
 	return r.attempt(ctx, a, func(b *Backend) login.Verdict { return b.check(ctx, a, imapauth.Plain) })
 }
@@ -112,11 +115,11 @@ func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login
 		session, v = b.open(ctx, a, imapauth.Keep)
 		return v
 	})
+	r.Hold(ctx, a, v)
 	return session, v
 }
 
-// attempt finds the backend, asks it, logs what it said, and holds refusals back
-// for the time that the guard wants.
+// attempt finds the backend, asks it and logs what it said.
 func (r *BackendRef) attempt(ctx context.Context, a *login.Attempt, ask func(*Backend) login.Verdict) login.Verdict {
 	app, b, err := r.find()
 	if err != nil {
@@ -127,11 +130,29 @@ func (r *BackendRef) attempt(ctx context.Context, a *login.Attempt, ask func(*Ba
 		app.login.write(ctx, a, r.name, v)
 		return v
 	}
-	v := login.DeniedWith("")
-	if a.Check() == nil {
-		v = ask(b)
-	}
+	v := ask(b)
 	app.login.write(ctx, a, b.name, v)
-	app.Guard.hold(ctx, a, v)
 	return v
+}
+
+// Hold waits until a verdict of Check may be told.
+func (r *BackendRef) Hold(ctx context.Context, a *login.Attempt, v login.Verdict) {
+	app, _, _ := r.find()
+	if app == nil {
+		app = r.own
+	}
+	app.Guard.hold(ctx, a, v)
+}
+
+// Abandoned says whether the configuration of the handler was given up before it
+// ran. Its listeners may be there all the same: caddy-l4 v0.1.2 forgets those that
+// it has opened when another cannot be. Nobody should be served by them, since what
+// the configuration says never came to be.
+func (r *BackendRef) Abandoned() bool { return r.own.retired.Load() && !r.own.ran.Load() }
+
+// VerifiesDomain says whether the backend is told the domain of a user's name. If
+// it is not, nobody has verified that the user has that domain.
+func (r *BackendRef) VerifiesDomain() bool {
+	b, err := r.own.backend(r.name)
+	return err != nil || b.username.UsesDomain()
 }

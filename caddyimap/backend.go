@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/emersion/go-imap/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/glue"
@@ -282,11 +283,15 @@ func isLocal(addr caddy.NetworkAddress) bool {
 func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) (*login.Session, login.Verdict) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
+	renamed, v := b.rename(a)
+	if renamed == nil {
+		return nil, v
+	}
 	c, v := b.connect(ctx)
 	if c == nil {
 		return nil, v
 	}
-	return c.Open(ctx, b.rename(a), command)
+	return c.Open(ctx, renamed, command)
 }
 
 // check logs an attempt in and out again. Without an auth_command the one given is
@@ -294,11 +299,15 @@ func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.A
 func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) login.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
+	renamed, v := b.rename(a)
+	if renamed == nil {
+		return v
+	}
 	c, v := b.connect(ctx)
 	if c == nil {
 		return v
 	}
-	return c.Check(ctx, b.rename(a), command)
+	return c.Check(ctx, renamed, command)
 }
 
 // connect returns a connection that somebody can log in on, or the verdict that
@@ -317,13 +326,26 @@ func (b *Backend) dial(ctx context.Context, addr string) (*imapauth.Client, erro
 	return imapauth.Dial(ctx, b.configs[addr])
 }
 
-// rename returns the attempt with the name that the backend wants. Whom the user
-// wants to be is renamed in the same way.
-func (b *Backend) rename(a *login.Attempt) *login.Attempt {
+// errRename says that the backend cannot be asked about what was made of a name.
+var errRename = errors.New("the option username makes a name of this one that no backend can be asked about")
+
+// rename returns the attempt with the name that the backend wants, or the verdict
+// that there is none. Whom the user wants to be is renamed in the same way.
+func (b *Backend) rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
 	renamed := *a
 	renamed.User = b.username.Expand(a.User)
 	if a.AuthzID != "" {
 		renamed.AuthzID = b.username.Expand(a.AuthzID)
 	}
-	return &renamed
+	switch {
+	case a.Check() != nil:
+		return nil, login.DeniedWith("")
+	case renamed.Check() != nil:
+		// The password may be right, and nobody should be told that it is not.
+		return nil, login.UnavailableFor(errRename)
+	case a.NoDelegates && login.IsDelegate(renamed.User):
+		// As in CORP\alice\bob, made of alice\bob.
+		return nil, login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
+	}
+	return &renamed, login.Verdict{}
 }

@@ -52,12 +52,9 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the option
 	return glue.Options{
-		"hostname": glue.Values(1, -1, func(names []string) error {
-			a.Hostnames = append(a.Hostnames, names...)
-			return nil
-		}).Repeated(),
-		"backend": glue.Segment(a.unmarshalBackend).Repeated(),
-		"guard":   glue.Segment(a.unmarshalGuard).Repeated(),
+		"hostname": glue.List(&a.Hostnames).Repeated(),
+		"backend":  glue.Segment(a.unmarshalBackend).Repeated(),
+		"guard":    glue.Segment(a.unmarshalGuard).Repeated(),
 	}.Block(d)
 }
 
@@ -198,7 +195,9 @@ func knownTrustPools() string {
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the handler
 	if d.NextArg() {
-		h.Backend = d.Val()
+		if h.Backend = d.Val(); h.Backend == "" {
+			return d.Errf("name of the backend is empty")
+		}
 	}
 	return glue.Options{
 		"connection_policy": glue.Segment(func(d *caddyfile.Dispenser) error {
@@ -213,10 +212,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"idle_timeout":      glue.Duration(&h.IdleTimeout),
 		"max_auth_failures": glue.Number(&h.MaxAuthFailures),
 		"banner":            glue.Text(&h.Banner),
-		"capability": glue.Values(1, -1, func(changes []string) error {
-			h.Capability = append(h.Capability, changes...)
-			return nil
-		}).Repeated(),
+		"capability":        glue.List(&h.Capability).Repeated(),
 	}.Block(d)
 }
 

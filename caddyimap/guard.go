@@ -11,10 +11,11 @@ import (
 // still reaches its client as what it is.
 const answerMargin = 250 * time.Millisecond
 
-// hold waits with a refusal until failure_delay has passed since the login began.
-// What says nothing about the password is told at once.
+// hold waits with everything but a grant until failure_delay has passed since the
+// login began. A backend that is away is no reason to be quick: whoever tries again
+// at once would keep it busy, and the log.
 func (g *Guard) hold(ctx context.Context, a *login.Attempt, v login.Verdict) {
-	if v.Result != login.Denied && v.Result != login.Throttled {
+	if v.Result == login.Granted {
 		return
 	}
 	until := a.Start.Add(time.Duration(g.FailureDelay))

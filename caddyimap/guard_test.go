@@ -32,7 +32,7 @@ func TestHold(t *testing.T) {
 		{"denied late", login.Denied, delay + ms, 0, 0, delay + ms},
 		{"throttled", login.Throttled, 300 * ms, 0, 0, delay},
 		{"throttled late", login.Throttled, 3 * time.Second, 0, 0, 3 * time.Second},
-		{"unavailable", login.Unavailable, 300 * ms, 0, 0, 300 * ms},
+		{"unavailable", login.Unavailable, 300 * ms, 0, 0, delay},
 		{"granted", login.Granted, 300 * ms, 0, 0, 300 * ms},
 
 		// The caller's answer has to reach its client before the deadline.

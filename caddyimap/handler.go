@@ -83,6 +83,7 @@ const (
 	defaultMaxAuthFailures = 3
 	defaultBanner          = "Caddy"
 	maxBanner              = 200
+	minTimeout             = time.Second
 	alpnIMAP               = "imap"
 )
 
@@ -134,8 +135,13 @@ func (h *Handler) setDefaults(repl *caddy.Replacer) error {
 	if h.MaxAuthFailures == 0 {
 		h.MaxAuthFailures = defaultMaxAuthFailures
 	}
-	if h.LoginTimeout < 0 || h.IdleTimeout < 0 || h.MaxAuthFailures < 0 {
-		return errors.New("login_timeout, idle_timeout and max_auth_failures must be more than 0")
+	for name, d := range map[string]caddy.Duration{"login_timeout": h.LoginTimeout, "idle_timeout": h.IdleTimeout} {
+		if d := time.Duration(d); d < minTimeout {
+			return fmt.Errorf("%s %s: must be at least %s; a number without a unit counts nanoseconds", name, d, minTimeout)
+		}
+	}
+	if h.MaxAuthFailures < 0 {
+		return fmt.Errorf("max_auth_failures %d: must be more than 0", h.MaxAuthFailures)
 	}
 	h.Banner = repl.ReplaceAll(h.Banner, "")
 	if h.Banner == "" {
@@ -156,22 +162,24 @@ func isNotText(r rune) bool { return r < ' ' || r > '~' }
 
 // setCapabilities reads the changes to the capability lists.
 func (h *Handler) setCapabilities() error {
+	seen := make(map[string]bool)
 	for _, change := range h.Capability {
-		sign, name := change, ""
+		sign, name := "", ""
 		if change != "" {
 			sign, name = change[:1], strings.ToUpper(change[1:])
 		}
-		if name == "" || strings.ContainsFunc(name, isNotAtom) {
-			return fmt.Errorf("capability %q: must be + or - and a name", change)
-		}
 		switch {
-		case sign == "-":
-			h.front.RemoveCaps = append(h.front.RemoveCaps, name)
-		case sign != "+":
-			return fmt.Errorf("capability %q: must begin with + or -", change)
+		case name == "" || strings.ContainsFunc(name, isNotAtom) || sign != "+" && sign != "-":
+			return fmt.Errorf("capability %q: must be + or - and a name", change)
 		case decidedHere(name):
-			return fmt.Errorf("capability %q: it follows from TLS and mechanisms, and cannot be added", change)
-		default:
+			return fmt.Errorf("capability %q: it follows from TLS and the option mechanisms, and can be neither added nor taken away", change)
+		case seen[name]:
+			return fmt.Errorf("capability %q: named twice", change)
+		}
+		seen[name] = true
+		if sign == "-" {
+			h.front.RemoveCaps = append(h.front.RemoveCaps, name)
+		} else {
 			h.front.AddCaps = append(h.front.AddCaps, name)
 		}
 	}
@@ -181,11 +189,12 @@ func (h *Handler) setCapabilities() error {
 // isNotAtom reports what a capability's name cannot hold (RFC 9051 section 9).
 func isNotAtom(r rune) bool { return isNotText(r) || strings.ContainsRune(` ()[]{}%*"\`, r) }
 
-// decidedHere reports whether a capability would promise what is decided by other
-// options, or would let clients past the login.
+// decidedHere reports whether a capability follows from other options, such as
+// LOGINDISABLED, without which clients would send passwords in clear text, or would
+// let clients past the login.
 func decidedHere(name string) bool {
 	switch imap.Cap(name) {
-	case imap.CapStartTLS, imap.CapLoginDisabled, imap.CapUnauthenticate:
+	case imap.CapIMAP4rev1, imap.CapStartTLS, imap.CapLoginDisabled, imap.CapUnauthenticate:
 		return true
 	}
 	return strings.HasPrefix(name, "AUTH=")
@@ -238,6 +247,10 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 	conn := glue.NewConn(cx)
 	defer conn.Recovered(h.logger)
+	if h.backend.Abandoned() || !conn.IsStream() {
+		conn.Reset()
+		return nil
+	}
 	ctx, done, ok := glue.Begin()
 	if !ok {
 		return nil

@@ -91,7 +91,7 @@ func looksLikeName(s string) bool {
 		return false
 	}
 	if domain, user, found := strings.Cut(s, `\`); found {
-		return user != "" && isLabel(domain)
+		return user != "" && isLabel(domain) && !strings.ContainsFunc(user, isOddInLogon)
 	}
 	at := strings.LastIndexByte(s, '@')
 	if at <= 0 {
@@ -111,6 +111,12 @@ func looksLikeName(s string) bool {
 // isOddInName reports what no name has and a log should not show, such as what
 // changes the direction of writing.
 func isOddInName(r rune) bool { return r == ' ' || r == '"' || !unicode.IsPrint(r) }
+
+// isOddInLogon reports what the part of a name behind its domain does not have,
+// unlike many passwords.
+func isOddInLogon(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(`.-_@/\`, r)
+}
 
 // isLabel reports whether the text could be a part of a domain name.
 func isLabel(s string) bool {

@@ -144,6 +144,7 @@ func (w *world) tryLoad(app *App) (*config, error) {
 // start starts the app.
 func (c *config) start() {
 	c.tb.Helper()
+	defer c.app.started()
 	if err := c.app.Start(); err != nil {
 		c.tb.Fatal(err)
 	}

@@ -62,6 +62,17 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return netip.PrefixFrom(addr, addr.BitLen()), nil
 }
 
+// isSocket says whether this is the connection itself, and not something that
+// another handler has put around it and that does not say what is in it. That may
+// claim to come from any address.
+func isSocket(raw net.Conn) bool {
+	switch raw.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
 // allows says whether the peer of a socket may connect. A unix socket has its
 // file mode for that.
 func (a *access) allows(peer net.Addr) bool {
@@ -89,6 +100,7 @@ func (a *access) complain(raw net.Conn) {
 	log("refused a connection from an address that is not allowed: "+
 		"if this is your mail server, name it with the option allow; "+
 		"if not, let the listener have a loopback address or a unix socket only; "+
+		"a handler such as throttle before this one hides the address; "+
 		"further refusals are logged at debug level",
 		zap.Stringer("remote", raw.RemoteAddr()),
 		zap.Stringer("local", raw.LocalAddr()),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -352,7 +351,44 @@ func TestMechanisms(t *testing.T) {
 			_ = p.hangUp()
 		})
 	}
-	if !Supported("PLAIN") || Supported("CRAM-MD5") || slices.ContainsFunc(login.Mechanisms, func(m string) bool { return !Supported(m) }) {
-		t.Error("Supported is wrong")
-	}
+}
+
+// TestHold pins that verdicts which are held back do not keep others from being
+// asked about.
+func TestHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const held = 2 * maxChecks
+		p := dial(t, &Server{
+			Check: func(_ context.Context, a *login.Attempt) login.Verdict {
+				if a.Secret == "right" {
+					return login.Verdict{Result: login.Granted}
+				}
+				return login.DeniedWith("")
+			},
+			Hold: func(ctx context.Context, _ *login.Attempt, v login.Verdict) {
+				if v.Result == login.Granted {
+					return
+				}
+				select {
+				case <-time.After(2 * time.Second):
+				case <-ctx.Done():
+				}
+			},
+		})
+		_, _ = p.take()
+		p.send(hello)
+		for i := range held {
+			p.send(fmt.Sprintf("AUTH\t%d\tPLAIN\tservice=smtp\tresp=%s\n", i+1, plain("", "bob", "wrong")))
+		}
+		start := time.Now()
+		p.send(fmt.Sprintf("AUTH\t%d\tPLAIN\tservice=smtp\tresp=%s\n", held+1, plain("", "bob", "right")))
+		if said, _ := p.take(); said != fmt.Sprintf("OK\t%d\tuser=bob\n", held+1) || time.Since(start) != 0 {
+			t.Errorf("%q after %v", said, time.Since(start))
+		}
+		time.Sleep(2 * time.Second)
+		if said, _ := p.take(); strings.Count(said, "FAIL\t") != held {
+			t.Errorf("%d refusals, want %d", strings.Count(said, "FAIL\t"), held)
+		}
+		_ = p.hangUp()
+	})
 }

@@ -106,8 +106,11 @@ func (c *Client) within(ctx context.Context, phase func(context.Context) error) 
 	if ctx.Err() != nil {
 		return ioError(ctx, nil)
 	}
-	ctx, cancel := context.WithTimeout(ctx, phaseTimeout)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, phaseTimeout)
+		defer cancel()
+	}
 	stop := context.AfterFunc(ctx, c.interrupt)
 	err := phase(ctx)
 	if !stop() && err == nil {

@@ -55,6 +55,9 @@ type Attempt struct {
 	// AuthzID is the authorization identity of SASL PLAIN (RFC 4616). It is
 	// empty if the client named none, or the same as User.
 	AuthzID string
+	// NoDelegates says that nobody may ask for the mailbox of somebody else, even
+	// if it is the backend's name for the user that does.
+	NoDelegates bool
 	// Secret is the password as it was typed.
 	Secret Secret
 	// Form and Mechanism say how the credentials came.

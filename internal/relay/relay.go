@@ -135,7 +135,7 @@ func (d *direction) run() {
 func (d *direction) copy() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("panic in the relay: %v\n%s", r, debug.Stack())
+			err = fmt.Errorf("panic in the relay: %T\n%s", r, debug.Stack())
 		}
 	}()
 	if len(d.src.Pending) > 0 {
