@@ -61,8 +61,10 @@ type App struct {
 	// ran is set when the configuration has started as a whole.
 	ran atomic.Bool
 
-	tls    *caddytls.TLS
-	login  *loginLog
+	tls   *caddytls.TLS
+	login *loginLog
+	// ctx is for its end only; nothing is done with it that takes time.
+	ctx    caddy.Context
 	logger *zap.Logger
 }
 
@@ -94,7 +96,7 @@ var generations atomic.Uint64
 // Provision sets up the app.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.generation = generations.Add(1)
-	a.logger = ctx.Logger()
+	a.ctx, a.logger = ctx, ctx.Logger()
 	a.login = newLoginLog(a.logger)
 	if a.Guard == nil {
 		a.Guard = new(Guard)
@@ -164,6 +166,7 @@ func (a *App) Stop() error {
 // Cleanup is for apps that were never started.
 func (a *App) Cleanup() error {
 	a.retire()
+	closeForgotten(a.ctx, a.logger)
 	return nil
 }
 

@@ -145,9 +145,8 @@ func (r *BackendRef) Hold(ctx context.Context, a *login.Attempt, v login.Verdict
 }
 
 // Abandoned says whether the configuration of the handler was given up before it
-// ran. Its listeners may be there all the same: caddy-l4 v0.1.2 forgets those that
-// it has opened when another cannot be. Nobody should be served by them, since what
-// the configuration says never came to be.
+// ran. A connection may have come to one of its listeners all the same. Nobody is to
+// be served by it, since what the configuration says never came to be.
 func (r *BackendRef) Abandoned() bool { return r.own.retired.Load() && !r.own.ran.Load() }
 
 // VerifiesDomain says whether the backend is told the domain of a user's name. If
