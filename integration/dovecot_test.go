@@ -252,6 +252,21 @@ func (d *dovecot) Log() string {
 
 var dovecotLogin = regexp.MustCompile(`imap-login: Info: Login: user=<([^>]*)>`)
 
+// WantLogins waits until it has logged as many logins of the user, which it does a
+// moment after it has granted them, and complains if there are more.
+func (d *dovecot) WantLogins(user string, want int) {
+	d.t.Helper()
+	eventually(d.t, fmt.Sprintf("login %d of %s", want, user), func() error {
+		if n := d.Logins(user); n < want {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
+	if n := d.Logins(user); n != want {
+		d.t.Errorf("%d logins of %s, want %d", n, user, want)
+	}
+}
+
 // Logins counts the logins that it has granted to the user.
 func (d *dovecot) Logins(user string) int {
 	n := 0
