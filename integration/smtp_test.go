@@ -51,11 +51,7 @@ func TestPostfix(t *testing.T) {
 				t.Helper()
 				for _, mechanism := range []string{"PLAIN", "LOGIN"} {
 					for _, more := range [][]string{nil, {"--tls"}} {
-						start := time.Now()
 						p.WantAuth(want, mechanism, user, password, more...)
-						if took := time.Since(start); took > 10*time.Second {
-							t.Errorf("AUTH took %v; Postfix gives up after 10s", took)
-						}
 					}
 				}
 			}
