@@ -81,6 +81,14 @@ func (c *conn) ask(ctx context.Context, r *request) (v login.Verdict) {
 			v = login.UnavailableFor(errPanic)
 		}
 	}()
+	if r.refused != nil {
+		v = login.DeniedWith("")
+		v.Err = r.refused
+		if c.server.Refused != nil {
+			c.server.Refused(ctx, &r.attempt, v)
+		}
+		return v
+	}
 	return c.server.Check(ctx, &r.attempt)
 }
 
@@ -105,6 +113,9 @@ func (c *conn) settle(r *request, v login.Verdict) {
 		return
 	}
 	word, fields := answer(v, r.user())
+	if r.refused != nil {
+		word, fields = "FAIL", r.refused.fields
+	}
 	c.reply(word, r.id, fields)
 }
 

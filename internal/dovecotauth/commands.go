@@ -192,9 +192,9 @@ func (c *conn) advance(r *request, response []byte) {
 	}
 	switch {
 	case err != nil: // looked at first: go-sasl's PLAIN is also done then
-		var why *refusal
-		if errors.As(err, &why) {
-			c.fail(r.id, why.fields, why.why)
+		if errors.As(err, &r.refused) {
+			// It takes as long as a wrong password.
+			c.start(r)
 		} else {
 			c.fail(r.id, "", "malformed SASL message")
 		}

@@ -392,3 +392,43 @@ func TestHold(t *testing.T) {
 		_ = p.hangUp()
 	})
 }
+
+// TestRefused pins that a name which nobody may log in with is told of, and takes
+// as long as a wrong password.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refused []string
+		p := dial(t, &Server{
+			Check: func(context.Context, *login.Attempt) login.Verdict {
+				t.Error("the backend was asked")
+				return login.Verdict{Result: login.Granted}
+			},
+			Refused: func(_ context.Context, a *login.Attempt, v login.Verdict) {
+				if v.Result != login.Denied || v.Err == nil {
+					t.Errorf("%v %v", v.Result, v.Err)
+				}
+				refused = append(refused, a.User)
+			},
+			Hold: func(ctx context.Context, _ *login.Attempt, _ login.Verdict) {
+				select {
+				case <-time.After(2 * time.Second):
+				case <-ctx.Done():
+				}
+			},
+		})
+		_, _ = p.take()
+		p.send(hello)
+		p.send("AUTH\t1\tPLAIN\tservice=smtp\tresp=" + plain("", "alice/shared", "x") + "\n")
+		if said, _ := p.take(); said != "" {
+			t.Errorf("%q at once", said)
+		}
+		time.Sleep(2 * time.Second)
+		if said, _ := p.take(); said != "FAIL\t1\tuser=alice/shared\n" {
+			t.Errorf("%q", said)
+		}
+		if len(refused) != 1 || refused[0] != "alice/shared" {
+			t.Errorf("told of %q", refused)
+		}
+		_ = p.hangUp()
+	})
+}

@@ -15,6 +15,8 @@ type request struct {
 	attempt  login.Attempt
 	identity string
 	sasl     sasl.Server
+	// refused is why the backend is not asked; nil if it is.
+	refused *refusal
 	// expires is when the request is forgotten unless its CONT has come.
 	expires time.Time
 	// cancel ends its check.

@@ -86,6 +86,9 @@ type Server struct {
 	// Check decides about a password. It must return when its context is done.
 	// Required.
 	Check login.Checker
+	// Refused, if it is set, is told of attempts that Check is not asked about,
+	// since nobody may log in with such a name.
+	Refused func(context.Context, *login.Attempt, login.Verdict)
 	// Hold, if it is set, waits until a verdict may be told. It must return when
 	// its context is done.
 	Hold func(context.Context, *login.Attempt, login.Verdict)

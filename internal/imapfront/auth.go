@@ -124,9 +124,6 @@ func (f *front) attempt() *login.Attempt {
 // decide asks the backend and tells the client.
 func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) error {
 	a.Start = time.Now()
-	if a.Check() != nil {
-		return f.denied(cmd, imap.ResponseCodeAuthenticationFailed)
-	}
 	session, verdict := f.cfg.Open(ctx, a)
 	switch verdict.Result {
 	case login.Granted:

@@ -155,8 +155,8 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// TestUnsafeCredentials pins what the backend must never be asked about. The
-// backend of the tests looks itself, too.
+// TestUnsafeCredentials pins what becomes of credentials that no backend must be
+// asked about: they are passed on, to be refused and told of like others.
 func TestUnsafeCredentials(t *testing.T) {
 	for name, send := range map[string]string{
 		"an empty password":                   `a1 LOGIN bob ""`,
@@ -185,6 +185,9 @@ func TestUnsafeCredentials(t *testing.T) {
 			// The user is told the same as of any wrong password.
 			p.expect("a1" + failed)
 			p.backend.untouched()
+			if p.backend.refused != 1 {
+				t.Errorf("%d refusals, want 1", p.backend.refused)
+			}
 			// And it counts.
 			p.ask("a2 LOGIN bob wrong", "a2"+failed)
 			p.send("a3 LOGIN bob wrong\r\n")

@@ -133,6 +133,9 @@ type Verdict struct {
 	// Backoff is how long a throttling backend asked to be left alone; 0 if it
 	// named no time.
 	Backoff time.Duration
+	// Suspect says that the password may be wrong, although the backend did not
+	// say so: Exchange lets some users in and then knows nothing of them.
+	Suspect bool
 	// Upstream is the address that decided, or that was asked last.
 	Upstream string
 	// Err tells the operator what went wrong. It never holds a secret or a raw
@@ -160,7 +163,7 @@ func ThrottledFor(code imap.ResponseCode, backoff time.Duration, err error) Verd
 }
 
 // Session is a logged-in connection to a backend. Whoever receives it closes
-// its Conn.
+// it.
 type Session struct {
 	// Conn is positioned behind Buffered: what the backend said after it
 	// granted the login and before we stopped reading.
@@ -170,6 +173,16 @@ type Session struct {
 	Caps []string
 	// Upstream is the address of the backend.
 	Upstream string
+	// End, if it is set, is to be called when the session is over. Close does.
+	End func()
+}
+
+// Close ends the session, which can have ended before.
+func (s *Session) Close() {
+	_ = s.Conn.Close()
+	if s.End != nil {
+		s.End()
+	}
 }
 
 // Opener logs an attempt in at a backend and hands the session over. The
