@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/glue"
+	"github.com/caddy-imap/caddy-imap/internal/guard"
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
@@ -73,7 +74,13 @@ type Backend struct {
 	// `off`, or `auto` where the server looks like Exchange. Default: `auto`.
 	Probe string `json:"probe,omitempty"`
 
+	// How many sessions one user may have at a time, on this instance. Exchange
+	// lets users have 16 by default, and takes one more for a wrong password.
+	// Default: no limit.
+	MaxSessionsPerUser int `json:"max_sessions_per_user,omitempty"`
+
 	name     string
+	guard    guard.Config
 	username *login.Template
 	// addresses are those of the upstreams, and configs what there is to know
 	// about each.
@@ -105,7 +112,11 @@ const (
 
 // provision sets up the backend.
 func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error) {
-	b.name = name
+	b.name, b.guard = name, app.Guard.cfg
+	b.guard.Backend = name
+	if b.MaxSessionsPerUser < 0 {
+		return fmt.Errorf("max_sessions_per_user %d: must be more than 0", b.MaxSessionsPerUser)
+	}
 	if len(b.Upstreams) == 0 {
 		return errors.New("it has no upstream; add one with the option upstream")
 	}
@@ -279,35 +290,27 @@ func isLocal(addr caddy.NetworkAddress) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// open logs an attempt in. Without an auth_command the one given is used.
+// open logs a renamed attempt in. Without an auth_command the one given is used.
 func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) (*login.Session, login.Verdict) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
-	renamed, v := b.rename(a)
-	if renamed == nil {
-		return nil, v
-	}
 	c, v := b.connect(ctx)
 	if c == nil {
 		return nil, v
 	}
-	return c.Open(ctx, renamed, command)
+	return c.Open(ctx, a, command)
 }
 
-// check logs an attempt in and out again. Without an auth_command the one given is
+// check logs a renamed attempt in and out again. Without an auth_command the one given is
 // used.
 func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) login.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
-	renamed, v := b.rename(a)
-	if renamed == nil {
-		return v
-	}
 	c, v := b.connect(ctx)
 	if c == nil {
 		return v
 	}
-	return c.Check(ctx, renamed, command)
+	return c.Check(ctx, a, command)
 }
 
 // connect returns a connection that somebody can log in on, or the verdict that
@@ -339,7 +342,9 @@ func (b *Backend) rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
 	}
 	switch {
 	case a.Check() != nil:
-		return nil, login.DeniedWith("")
+		v := login.DeniedWith("")
+		v.Err = login.ErrUnsafe
+		return nil, v
 	case renamed.Check() != nil:
 		// The password may be right, and nobody should be told that it is not.
 		return nil, login.UnavailableFor(errRename)

@@ -196,7 +196,7 @@ func TestAuthCommand(t *testing.T) {
 		if tc.check {
 			r.Check(t.Context(), a)
 		} else if session, v := r.open(t.Context(), a); v.Result == login.Granted {
-			_ = session.Conn.Close()
+			session.Close()
 		}
 		var got []string
 		for _, l := range fake.Logins() {

@@ -37,8 +37,8 @@ func TestHold(t *testing.T) {
 
 		// The caller's answer has to reach its client before the deadline.
 		{"denied, far deadline", login.Denied, 0, 8 * time.Second, 0, delay},
-		{"denied, deadline as the delay", login.Denied, 0, delay, 0, delay - answerMargin},
-		{"denied, near deadline", login.Denied, 0, time.Second, 0, time.Second - answerMargin},
+		{"denied, deadline as the delay", login.Denied, 0, delay, 0, delay - 250*time.Millisecond},
+		{"denied, near deadline", login.Denied, 0, time.Second, 0, time.Second - 250*time.Millisecond},
 		{"denied, deadline within the margin", login.Denied, 900 * ms, time.Second, 0, 900 * ms},
 		{"denied, deadline over", login.Denied, 1500 * ms, time.Second, 0, 1500 * ms},
 

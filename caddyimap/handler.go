@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -68,6 +67,12 @@ type Handler struct {
 	// The name in the greeting. Default: `Caddy`.
 	Banner string `json:"banner,omitempty"`
 
+	// Networks and addresses of clients that log in for others, such as webmail,
+	// in CIDR notation. They are believed when they name the address of their own
+	// client with the command ID, as `x-originating-ip`, before they log in; what
+	// the log shows and the guard counts is that address then. Default: none.
+	TrustedClients []string `json:"trusted_clients,omitempty"`
+
 	// Changes to the capabilities that clients are told before they log in and
 	// after: `+NAME` adds one, `-NAME` takes one away. Default: none.
 	Capability []string `json:"capability,omitempty"`
@@ -113,7 +118,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		MaxAuthFailures: h.MaxAuthFailures,
 		ImplicitTLS:     h.ImplicitTLS,
 		InsecureAuth:    h.InsecureAuth,
+		Banned:          backend.banned,
 		Open:            backend.open,
+	}
+	if len(h.TrustedClients) > 0 {
+		trusted, err := glue.ParseNetworks("trusted_clients", h.TrustedClients)
+		if err != nil {
+			return err
+		}
+		h.front.Trusted = trusted.Contains
 	}
 	if err := h.setCapabilities(); err != nil {
 		return err
@@ -273,30 +286,38 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 // idLength is that of a session's id, in characters with five bits each.
 const idLength = 12
 
+// byeGrace is how long a response may take to be complete when the process ends,
+// so that BYE can follow it.
+const byeGrace = 2 * time.Second
+
 // relay carries the session until it ends, or the process does.
 func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.Logger) {
-	conns := []net.Conn{s.Conn, s.Backend.Conn}
-	stop := context.AfterFunc(ctx, func() {
-		for _, c := range conns {
-			_ = c.SetDeadline(time.Unix(1, 0))
-			_ = c.Close()
-		}
-	})
-	defer stop()
+	defer s.Backend.Close()
+	user := h.backend.shownUser(s.User)
 	start := time.Now()
-	stats := relay.Run(
+	session := relay.New(
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
-		time.Duration(h.IdleTimeout),
+		relay.Options{
+			Idle:           time.Duration(h.IdleTimeout),
+			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
+		},
 	)
+	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
+	defer stop()
+	stats := session.Run()
 	logger.Info("session ended",
-		zap.String("user", s.User),
+		zap.String("user", user),
 		zap.String("upstream", s.Backend.Upstream),
 		zap.Duration("duration", time.Since(start)),
 		zap.Int64("bytes_in", stats.FromClient),
 		zap.Int64("bytes_out", stats.FromBackend),
 		zap.NamedError("reason", stats.Err),
 	)
+}
+
+func isUnauthenticate(name string) bool {
+	return strings.EqualFold(name, string(imap.CapUnauthenticate))
 }
 
 // Interface guards.

@@ -122,7 +122,7 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("identity %s: nobody has verified the domain in it, since the option username of the backend drops it; "+
 			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity))
 	}
-	h.server.Check, h.server.Hold = backend.Check, backend.Hold
+	h.server.Check, h.server.Refused, h.server.Hold = backend.Check, backend.Refused, backend.Hold
 	h.abandoned = backend.Abandoned
 	return nil
 }
@@ -157,7 +157,7 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 	h.server.Identity = func(a *login.Attempt) (string, error) {
 		return identity.Expand(dovecotauth.Lower(a.User)), nil
 	}
-	h.access, err = newAccess(h.Allow, repl, h.logger)
+	h.access, err = newAccess(h.Allow, h.logger)
 	return err
 }
 

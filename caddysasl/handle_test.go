@@ -150,7 +150,7 @@ func TestHandleResets(t *testing.T) {
 func TestNotAllowed(t *testing.T) {
 	auth, authLogs := newHandler(t, &DovecotAuth{Allow: []string{"192.0.2.0/24"}}, granted)
 	core, userdbLogs := observer.New(zapcore.DebugLevel)
-	access, err := newAccess([]string{"192.0.2.0/24"}, caddy.NewReplacer(), zap.New(core))
+	access, err := newAccess([]string{"192.0.2.0/24"}, zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func (panicky) Serve(context.Context, net.Conn) error { panic("my password is hu
 // TestPanic pins that a fault of ours ends one connection and not the process.
 func TestPanic(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
-	access, err := newAccess(nil, caddy.NewReplacer(), zap.NewNop())
+	access, err := newAccess(nil, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
