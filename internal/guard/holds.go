@@ -35,6 +35,9 @@ type AccountHold struct {
 	// Since is when the budget was used up; Until is when a part of it is back.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
+	// shared says that a store has said so: what is counted here does not say
+	// when it is over.
+	shared bool
 }
 
 // SourceHold is a source that is banned.
@@ -60,8 +63,8 @@ func put[K comparable, V any](m map[K]V, key K, v V) {
 func (g *Guard) note(q *inquiry, o *outcome, now time.Time) {
 	g.holds.mu.Lock()
 	if o.holds {
-		g.holds.hold(q, o.until, now)
-	} else {
+		g.holds.hold(q, o.until, false, now)
+	} else if !g.holds.accounts[q.account].shared {
 		delete(g.holds.accounts, q.account)
 	}
 	if o.banned {
@@ -82,19 +85,20 @@ func (g *Guard) noteRefusal(q *inquiry, d decision, now time.Time) {
 	defer g.holds.mu.Unlock()
 	switch {
 	case errors.Is(d.why, ErrHeld):
-		if d.until == 0 {
+		shared := d.until == 0
+		if shared {
 			d.until = q.cfg.Window
 		}
-		g.holds.hold(q, d.until, now)
+		g.holds.hold(q, d.until, shared, now)
 	case errors.Is(d.why, ErrBanned):
 		g.holds.ban(q, q.cfg.SourceBan, now)
 	}
 }
 
-func (h *holds) hold(q *inquiry, d time.Duration, now time.Time) {
-	entry := AccountHold{User: short(q.attempt.User), Since: now, Until: now.Add(d)}
+func (h *holds) hold(q *inquiry, d time.Duration, shared bool, now time.Time) {
+	entry := AccountHold{User: short(q.attempt.User), Since: now, Until: now.Add(d), shared: shared}
 	if old, ok := h.accounts[q.account]; ok && now.Before(old.Until) {
-		entry.User, entry.Since = old.User, old.Since
+		entry.User, entry.Since, entry.shared = old.User, old.Since, shared || old.shared
 	}
 	put(h.accounts, q.account, entry)
 }

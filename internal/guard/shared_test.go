@@ -84,6 +84,39 @@ func TestSharedBudget(t *testing.T) {
 	})
 }
 
+// TestSharedHold pins that an account that a store holds is listed for as long as
+// it does, though this instance has counted next to nothing of it.
+func TestSharedHold(t *testing.T) {
+	shared(t, func(t *testing.T, w *world, other *Guard, _ *fakeStore, _ *messages) {
+		w.expect("granted", "alice", "right", office)
+		listed := func(want int) {
+			t.Helper()
+			if a, _ := w.Holds(); len(a) != want {
+				t.Errorf("%v are held, want %d", a, want)
+			}
+		}
+		if n := w.rotate(10, other); n != 3 {
+			t.Fatalf("%d were denied", n)
+		}
+		w.expect("held", "alice", "guess", home)
+		listed(1)
+		w.expect("granted", "alice", "right", home)
+		listed(1)
+		w.expect("denied", "alice", "mistyped", office)
+		listed(1)
+		if _, err := w.LiftAccount(t.Context(), w.cfg, "alice"); err != nil {
+			t.Error(err)
+		}
+		listed(0)
+		if n := w.rotate(10, other); n != 3 {
+			t.Fatalf("%d were denied", n)
+		}
+		w.expect("held", "alice", "guess", home)
+		time.Sleep(w.cfg.Window)
+		listed(0)
+	})
+}
+
 // TestSharedPhone pins that a device with an old password does not gain by a
 // store, which forgets with each login from the same address what it has tried.
 func TestSharedPhone(t *testing.T) {
