@@ -111,7 +111,7 @@ func TestSharedHold(t *testing.T) {
 		if n := w.rotate(10, other); n != 3 {
 			t.Fatalf("%d were denied", n)
 		}
-		w.expect("held", "alice", "guess", home)
+		w.expect("held", "alice", "guess", thief)
 		time.Sleep(w.cfg.Window)
 		listed(0)
 	})

@@ -142,9 +142,14 @@ func (f *Fake) caps(c *Conn) string {
 	return f.p.Before
 }
 
+// initial tells whether a SASL response may come with its command.
+func (f *Fake) initial(c *Conn) bool {
+	return slices.ContainsFunc(strings.Fields(f.caps(c)), func(name string) bool { return name == "SASL-IR" || name == "IMAP4rev2" })
+}
+
 // login tells whether the connection is done for.
 func (f *Fake) login(c *Conn, tag, name, args string) bool {
-	if strings.Contains(args, " ") && name == "AUTHENTICATE" && !slices.Contains(strings.Fields(f.caps(c)), "SASL-IR") {
+	if name == "AUTHENTICATE" && strings.Contains(args, " ") && !f.initial(c) {
 		c.Sendf("%s BAD Command Argument Error. 11", tag)
 		return false
 	}
