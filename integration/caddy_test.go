@@ -112,6 +112,12 @@ func (c *caddyServer) Patch(path string, value any) {
 	c.request(http.MethodPatch, path, "application/json", string(b))
 }
 
+// MoveTo has the backend be at another address.
+func (c *caddyServer) MoveTo(addr string) {
+	c.t.Helper()
+	c.Patch("/config/apps/imap/backends/exchange/upstreams/0/dial", addr)
+}
+
 func (c *caddyServer) request(method, path, kind, body string) (answer string) {
 	c.t.Helper()
 	req, err := http.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
