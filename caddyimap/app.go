@@ -101,6 +101,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.Guard.provision(ctx); err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
+	if err := a.registerMetrics(ctx); err != nil {
+		return err
+	}
 	a.storage = ctx.Storage()
 	if err := a.provisionEvents(ctx); err != nil {
 		return err

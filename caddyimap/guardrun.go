@@ -147,9 +147,11 @@ func (r *guardRun) retry(ctx context.Context) {
 // storeChanged tells whether the store is used.
 func (r *guardRun) storeChanged(up bool, err error) {
 	if up {
+		guardStoreUp.Set(1)
 		r.logger.Info("the guard's store is used")
 		return
 	}
+	guardStoreUp.Set(0)
 	r.logger.Warn("the guard's store gives no answer; until it is back, this instance counts alone", zap.Error(err))
 }
 

@@ -3,12 +3,14 @@ package caddyimap
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -152,6 +154,14 @@ func TestStore(t *testing.T) {
 	check(t, c.ref(""), from("192.0.2.1", "alice", "another guess"), login.Throttled)
 	if n := wrong(fake); n != 1 {
 		t.Errorf("the backend was asked %d times, want once", n)
+	}
+	families, err := c.ctx.GetMetricsRegistry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := slices.IndexFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "caddy_imap_guard_store_up" })
+	if up < 0 || families[up].GetMetric()[0].GetGauge().GetValue() != 1 {
+		t.Error("the metrics do not say that the store is used")
 	}
 	state.counted(t, 1, 0)
 	c.stop()
