@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/caddyimap"
 	"github.com/caddy-imap/caddy-imap/caddysasl"
+	"github.com/caddy-imap/caddy-imap/imapredis"
 	"github.com/caddy-imap/caddy-imap/internal/dovecotauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -48,6 +49,13 @@ var blocks = []block{
 		map[string][]string{
 			"off": {""}, "account_failures": {"1"}, "known_reserve": {"1"}, "account_window": {"1s"}, "failure_delay": {"1s"}, "source_failures": {"1"},
 			"source_ban": {"1s"}, "exempt": {"a b"}, "domain": {"A b"}, "positive_cache": {"1s"}, "store": {"local"},
+		},
+	},
+	{
+		"The store redis", imapredis.Store{}, "{\nimap {\nguard {\nstore redis {\n%s\n}\n}\n}\n}", "apps.imap.guard.store",
+		map[string][]string{
+			"address": {"a b"}, "username": {"x"}, "password": {"x"}, "db": {"1"}, "key_prefix": {"x"}, "tls": {"on", "off"}, "tls_server_name": {"a"},
+			"tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"}, "tls_insecure_skip_verify": {""},
 		},
 	},
 	{
@@ -166,6 +174,9 @@ func checkExamples(t *testing.T, b block, option string, documented []string) {
 		}
 		if object, ok := value.(map[string]any); ok {
 			delete(object, "handler")
+			if _, inline := object["store"].(string); inline {
+				delete(object, "store") // the module's name, and no option of it
+			}
 		}
 		for _, leaf := range leaves("", value) {
 			i := slices.IndexFunc(documented, func(path string) bool {
@@ -236,7 +247,7 @@ var defaultText = regexp.MustCompile(`(?s)Default( port)?:\s+(.*)\.$`)
 func fieldComments(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	comments := make(map[string]map[string]string)
-	for _, file := range goFiles(t, "caddyimap", "caddysasl") {
+	for _, file := range goFiles(t, "caddyimap", "caddysasl", "imapredis") {
 		parsed := parse(t, file, parser.ParseComments)
 		ast.Inspect(parsed, func(n ast.Node) bool {
 			spec, ok := n.(*ast.TypeSpec)

@@ -35,8 +35,8 @@ func init() {
 type Store struct {
 	// The server, as `host:port` or in Caddy's form for unix sockets, such as
 	// `unix//run/redis/redis.sock`. Several are nodes of a Redis Cluster, of which
-	// one that answers is enough. Placeholders are replaced. Default port: 6379.
-	// Default: `localhost:6379`.
+	// one that answers is enough. A host without a port is asked at port 6379.
+	// Placeholders are replaced. Default: `localhost:6379`.
 	Addresses []string `json:"addresses,omitempty"`
 
 	// The user to log in as, if the server has several. Placeholders are replaced.
@@ -48,7 +48,7 @@ type Store struct {
 	// `{file./run/secrets/redis}`. Default: none.
 	Password string `json:"password,omitempty"`
 
-	// The number of the database. A Redis Cluster has number 0 only. Default: 0.
+	// The number of the database. A Redis Cluster has number 0 only. Default: `0`.
 	DB int `json:"db,omitempty"`
 
 	// How the connection is protected, and what certificate the server is shown.

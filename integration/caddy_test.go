@@ -242,8 +242,11 @@ func (s site) String() string {
 		s.Hostnames = "mail.internal localhost"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\timap {\n\t\thostname %s\n\t\tguard {\n%s\n\t\t}\n\t\tbackend exchange {\n%s\n\t\t}\n\t}\n\tlayer4 {\n",
-		s.Globals, s.Hostnames, s.Guard, s.Backend)
+	fmt.Fprintf(&b, "%s\n\timap {\n\t\thostname %s\n", s.Globals, s.Hostnames)
+	if s.Guard != "" {
+		fmt.Fprintf(&b, "\t\tguard {\n%s\n\t\t}\n", s.Guard)
+	}
+	fmt.Fprintf(&b, "\t\tbackend exchange {\n%s\n\t\t}\n\t}\n\tlayer4 {\n", s.Backend)
 	route := func(addr, handler, options string) {
 		if addr != "" {
 			fmt.Fprintf(&b, "\t\t%s {\n\t\t\troute {\n\t\t\t\t%s exchange {\n%s\n\t\t\t\t}\n\t\t\t}\n\t\t}\n", addr, handler, options)

@@ -299,9 +299,7 @@ func (d *dovecot) Denied() (n int) {
 	probe := fmt.Sprintf("probe-%d", d.probes)
 	c := d.Dial()
 	defer c.Close()
-	if err := c.Login(probe, "wrong").Wait(); err == nil {
-		d.t.Error("Dovecot takes anybody")
-	}
+	c.Login(probe, "wrong") // its answer would come later than the line
 	eventually(d.t, "Dovecot to log a refusal", func() error {
 		n = 0
 		seen := false

@@ -5,8 +5,10 @@ package integration
 import (
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +33,9 @@ func (c *caddyServer) awaitStore(used bool) {
 	})
 }
 
+// storePassword is that of Caddy in Redis.
+const storePassword = "Store-Of-All-80"
+
 // instances are two servers with one storage and one Redis.
 type instances struct {
 	t       *testing.T
@@ -46,12 +51,13 @@ func startInstances(t *testing.T, passwords map[string]string) *instances {
 	need(t, "dovecot", "redis-server", "redis-cli")
 	ca := imaptest.NewCA(t)
 	in := &instances{t: t, redis: redistest.Start(t), storage: filepath.Join(shortDir(t), "shared")}
+	in.redis.Do(append([]string{"acl", "setuser"}, documentedACL(t, secret(storePassword))...)...)
 	in.d = startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}}), Extra: everySpelling}, passwords)
 	for i := range in.servers {
 		addr, imaps, auth := freeAddr(t), freeAddr(t), freeAddr(t)
 		in.servers[i] = startCaddy(t, site{
 			Globals: "\tstorage file_system " + in.storage,
-			Guard:   "failure_delay 10ms\ndomain D d\nstore redis {\naddress " + in.redis.Addr + "\n}",
+			Guard:   "failure_delay 10ms\ndomain D d\nstore redis {\naddress " + in.redis.Addr + "\nusername caddy\npassword " + storePassword + "\n}",
 			Backend: upstream(in.d.IMAP(), ca), IMAP: addr, IMAPS: imaps, Auth: auth, AuthOptions: "allow_delegates",
 		}.String())
 		awaitCertificate(t, addr)
@@ -59,6 +65,22 @@ func startInstances(t *testing.T, passwords map[string]string) *instances {
 	}
 	in.await(true)
 	return in
+}
+
+// documentedACL is what guard.md says that Caddy has to be allowed in Redis.
+func documentedACL(t *testing.T, password string) []string {
+	t.Helper()
+	page, err := os.ReadFile("../docs/guard.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(page)) {
+		if rule, ok := strings.CutPrefix(line, "user "); ok {
+			return strings.Fields(strings.Replace(rule, "PASSWORD", password, 1))
+		}
+	}
+	t.Fatal("guard.md has no ACL")
+	return nil
 }
 
 func (in *instances) await(used bool) {
@@ -139,6 +161,7 @@ func TestGuessingAtTwoInstances(t *testing.T) {
 	in.await(false)
 
 	in.redis.Restart()
+	in.redis.Do(append([]string{"acl", "setuser"}, documentedACL(t, secret(storePassword))...)...)
 	start := time.Now()
 	in.await(true)
 	figure(t, "together %d guesses reached Dovecot; without Redis %d and %d more; agreed again %v after Redis was back",
@@ -157,6 +180,12 @@ func TestGuessingAtTwoInstances(t *testing.T) {
 		if held := c.Held(); len(held.Accounts) != 4 || len(held.Sources) != 0 {
 			t.Errorf("instance %d holds %+v, want four accounts and no source", i, held)
 		}
+	}
+	// What is lifted at one is lifted at both.
+	in.servers[0].request(http.MethodDelete, "/imap/guard/accounts/BOB", "application/json", "")
+	in.servers[1].request(http.MethodDelete, "/imap/guard/sources/127.0.10.1", "application/json", "")
+	if got := in.guess(b, few, "bob"); got != most && in.silences() == quiet {
+		t.Errorf("when the hold was lifted, %d guesses at bob reached Dovecot, want %d", got, most)
 	}
 	in.wantNothingStored(password, "alice", "carol", "127.0.9.1", "127.0.10.1")
 }
