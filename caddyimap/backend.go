@@ -113,7 +113,6 @@ const (
 // provision sets up the backend.
 func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error) {
 	b.name, b.guard = name, app.Guard.cfg
-	b.guard.Backend = name
 	if b.MaxSessionsPerUser < 0 {
 		return fmt.Errorf("max_sessions_per_user %d: must be more than 0", b.MaxSessionsPerUser)
 	}
@@ -168,6 +167,8 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		b.addresses = append(b.addresses, cfg.Address)
 		b.configs[cfg.Address] = cfg
 	}
+	// A refusal is remembered for these servers and this name only.
+	b.guard.Backend = strings.Join(append([]string{name, b.Username}, b.addresses...), "\x00")
 	return nil
 }
 

@@ -30,9 +30,9 @@ if granted then
 		local account = read(KEYS[1])
 		trim_known(KEYS[1], account.known, most_known, known_for)
 		-- What the same source mistyped before is forgotten. What others got wrong
-		-- still counts.
+		-- still counts; and an exempt source may be many.
 		for _, f in ipairs(account.failures) do
-			if f.source == source and f.ends == 0 and not f.stale then
+			if f.source == source and not exempt and f.ends == 0 and not f.stale then
 				redis.call('HDEL', KEYS[1], 'f' .. f.ticket)
 			end
 		end

@@ -49,15 +49,13 @@ func (c *conn) wait(r *request) {
 }
 
 // forget drops a request, which then gets no answer. It says whether a check was
-// under way for it.
+// under way for it. The check goes on: what comes of it counts, or whoever cancels
+// in time could guess for nothing.
 func (c *conn) forget(id uint32) (checking bool) {
 	delete(c.waiting, id)
 	c.mu.Lock()
 	r := c.checking[id]
 	delete(c.checking, id)
 	c.mu.Unlock()
-	if r != nil {
-		r.cancel()
-	}
 	return r != nil
 }

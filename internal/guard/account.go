@@ -139,13 +139,15 @@ func (a *account) count(f failure, most int) {
 
 // grant remembers a right password and its source, and forgets what that source
 // got wrong before: somebody has mistyped. What others got wrong still counts, or
-// each login of the owner would be a new budget for those who guess.
+// each login of the owner would be a new budget for those who guess. An exempt
+// source may be many people, such as a company or its webmail: nothing is forgotten
+// there.
 func (a *account) grant(t *ticket, now instant) {
 	a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.pair == t.pair })
 	a.granted = last(a.granted, maxGranted, granted{pair: t.pair, exact: t.exact, at: now})
 	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return r.try == t.try })
 	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool {
-		return f.ticket == t.id || t.hasSource && f.source == t.source && !f.stale
+		return f.ticket == t.id || t.hasSource && !t.exempt && f.source == t.source && !f.stale
 	})
 	if t.hasSource {
 		a.known = slices.DeleteFunc(a.known, func(k known) bool { return k.source == t.source })

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // Domains says which spellings of user names are one account: DOM\user, and user
@@ -105,18 +107,44 @@ func cut(name string) (before string, separator byte, after string) {
 	return name[:i], name[i], strings.TrimLeft(name[i:], separators)
 }
 
-// fold makes names that differ in case only the same, in all scripts.
+// fold makes names the same that differ in case only, in all scripts, and those
+// that Active Directory may take for one: it looks neither at accents nor at the
+// width of letters, nor at characters that nobody sees.
 func fold(s string) string {
 	if isASCII(s) {
 		return strings.ToLower(s)
 	}
 	return strings.Map(func(r rune) rune {
-		least := r
-		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-			least = min(least, f)
+		if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf) {
+			return -1
 		}
-		return unicode.ToLower(least)
-	}, s)
+		if plain, ok := strokes[foldRune(r)]; ok {
+			return plain
+		}
+		return foldRune(r)
+	}, norm.NFKD.String(strings.Map(foldRune, s)))
+}
+
+// foldRune returns the same for all cases of a letter.
+func foldRune(r rune) rune {
+	least := r
+	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+		// One letter, the iota, is an accent in one of its cases.
+		if !unicode.Is(unicode.Mn, f) && (f < least || unicode.Is(unicode.Mn, least)) {
+			least = f
+		}
+	}
+	return unicode.ToLower(least)
+}
+
+// strokes are letters with a part that Unicode does not take for an accent.
+var strokes = map[rune]rune{
+	'\u00f8': 'o', // o with a stroke
+	'\u0142': 'l', // l with a stroke
+	'\u0111': 'd', // d with a stroke
+	'\u0127': 'h', // h with a stroke
+	'\u0167': 't', // t with a stroke
+	'\u0131': 'i', // i without a dot
 }
 
 func isASCII(s string) bool {

@@ -54,11 +54,11 @@ func TestAccount(t *testing.T) {
 		{"bob", "bob", "bob" + corp},
 		{"alicе", "alicе", "alicе" + corp}, // with a Cyrillic letter
 		{"STRASSE", "strasse", "strasse" + corp},
-		{"ÄRGER", "ärger", "ärger" + corp},
+		{"ÄRGER", "arger", "arger" + corp},
 		{"ſam", "sam", "sam" + corp},
 		{"\u212aim", "kim", "kim" + corp}, // with the sign for kelvin
-		{"ΣΊΣΥΦΟΣ", "σίσυφοσ", "σίσυφοσ" + corp},
-		{"σίσυφος", "σίσυφοσ", "σίσυφοσ" + corp},
+		{"ΣΊΣΥΦΟΣ", "σισυφοσ", "σισυφοσ" + corp},
+		{"σίσυφος", "σισυφοσ", "σισυφοσ" + corp},
 		{"al\xffice", "al\ufffdice", "al\ufffdice" + corp},
 		{"", "", corp},
 		{"@", "", corp},
@@ -118,7 +118,7 @@ func TestFold(t *testing.T) {
 		if again := fold(got); again != got {
 			t.Errorf("%q becomes %q", got, again)
 		}
-		if r < utf8.RuneSelf && "ä"+fold(string(r)) != got {
+		if r < utf8.RuneSelf && "a"+fold(string(r)) != got {
 			t.Errorf("%q is %q, and %q behind something else", r, fold(string(r)), got)
 		}
 	}

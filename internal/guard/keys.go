@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -61,7 +62,7 @@ func (k keys) ticket(cfg *Config, a *login.Attempt, checkOnly bool) ticket {
 	}
 	secret := string(a.Secret)
 	t.pair = k.own.sum("pair", string(t.account[:]), secret).short()
-	t.try = k.own.sum("try", cfg.Backend, name.folded, a.AuthzID, form, secret).short()
+	t.try = k.own.sum("try", cfg.Backend, strings.ToLower(strings.TrimSpace(a.User)), a.AuthzID, form, secret).short()
 	if cfg.PositiveCache > 0 {
 		t.exact = k.own.sum("exact", cfg.Backend, a.User, a.AuthzID, form, secret).short()
 	}
