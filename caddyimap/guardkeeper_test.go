@@ -257,6 +257,7 @@ func TestSnapshots(t *testing.T) {
 		time.Sleep(time.Minute)
 		s.failing(nil)
 		time.Sleep(snapshotEvery)
+		synctest.Wait()
 		got := new(guard.Snapshot)
 		if err := gob.NewDecoder(bytes.NewReader(s.get(r.key))).Decode(got); err != nil || len(got.Accounts) != 1 || len(got.Accounts[0].Failures) != 2 {
 			t.Errorf("the snapshot is %+v, %v", got, err)
