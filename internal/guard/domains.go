@@ -49,15 +49,15 @@ func (d *Domains) Account(name string) string { return d.read(name).account }
 
 // spelling is a user name as it is understood.
 type spelling struct {
-	// account is what it counts as; folded is the whole of it in one case.
-	account, folded string
+	// account is what it counts as.
+	account string
 	// delegate says that it names somebody else's mailbox besides.
 	delegate bool
 }
 
 func (d *Domains) read(name string) spelling {
-	s := spelling{folded: fold(strings.TrimSpace(name))}
-	local, domain, delegate := d.split(s.folded)
+	var s spelling
+	local, domain, delegate := d.split(fold(strings.TrimSpace(name)))
 	s.account, s.delegate = local, delegate
 	if known, ok := d.byName[domain]; ok {
 		domain = known
