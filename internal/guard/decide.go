@@ -75,6 +75,9 @@ func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Ve
 			return login.Verdict{Result: login.Granted}
 		case heldOff:
 			return refusal(ErrHeldOff)
+		case refuseNow:
+			g.noteRefusal(q, d, now)
+			return refusal(d.why)
 		case waitForOthers:
 			if err := wait(ctx, d.settled, until); err != nil {
 				return login.UnavailableFor(err)
@@ -83,7 +86,7 @@ func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Ve
 		case askFreely:
 			// Its failures count as one, whatever their number: else a device with
 			// an old password would use up the budget of the new one.
-			q.id = binary.LittleEndian.Uint64(q.pair[:])
+			q.id = binary.LittleEndian.Uint64(q.saved[:])
 			return g.ask(ctx, q, d)
 		}
 		// The shared count decides while there is one. What is counted here goes
@@ -118,7 +121,8 @@ func (g *Guard) ask(ctx context.Context, q *inquiry, d decision) login.Verdict {
 func (g *Guard) settle(ctx context.Context, q *inquiry, d decision, v *login.Verdict) {
 	now := time.Now()
 	free := d.what == askFreely
-	s := settlement{ticket: &q.ticket, result: v.Result, code: v.Code, suspect: v.Suspect, free: free, stale: free || d.again}
+	s := settlement{ticket: &q.ticket, result: v.Result, code: v.Code, suspect: v.Suspect, free: free, claimed: d.claimed,
+		stale: free || d.again, unanswered: v.Unanswered && v.Result == login.Unavailable}
 	if v.Result == login.Throttled {
 		s.backoff = min(max(v.Backoff, 0), maxBackoff)
 	}

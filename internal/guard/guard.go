@@ -59,6 +59,7 @@ type Events struct {
 // Reasons for which a guard answers itself.
 var (
 	ErrHeld       = errors.New("too many wrong passwords for this account lately, so that no more reach the backend")
+	ErrUnanswered = errors.New("too many passwords for this account lately of which the backend has not said whether they are right")
 	ErrBanned     = errors.New("too many wrong logins from this address lately")
 	ErrHeldOff    = errors.New("the backend wants to be left alone with this user")
 	ErrRemembered = errors.New("the backend has refused this password before, and is not asked again so soon")
