@@ -39,8 +39,8 @@ type account struct {
 	// logged in, and forgave is when that was last.
 	forgiven int
 	forgave  instant
-	// unanswered are passwords that reached the backend and about which it has
-	// not said whether they are right, the oldest first.
+	// unanswered are passwords that reached the backend while it was there, and
+	// about which it has not said whether they are right, the oldest first.
 	unanswered []unanswered
 	// heldOff is until when the backend wants to be left alone.
 	heldOff instant
@@ -229,8 +229,7 @@ func (a *account) wonder(cfg *Config, s *settlement, now instant) {
 }
 
 // wonders returns for how long the backend owes answers about so many passwords that
-// another one would be too many; 0 if it does not. An outage holds nobody who goes on
-// with the same password.
+// another one would be too many; 0 if it does not. The same one is asked about again.
 func (a *account) wonders(cfg *Config, t *ticket, now instant) time.Duration {
 	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return now.since(u.at) >= cfg.Window })
 	excess := len(a.unanswered) - cfg.AccountFailures
@@ -267,7 +266,7 @@ type settlement struct {
 	suspect bool
 	// free says that there is no reservation, and claimed is as freely has said;
 	// stale is as in failure; unanswered says that the backend has the password
-	// and does not say whether it is right.
+	// and does not say whether it is right, although it answers others.
 	free, claimed, stale, unanswered bool
 	// backoff is for how long the backend wants to be left alone with the user.
 	backoff time.Duration
