@@ -63,8 +63,8 @@ type failure struct {
 }
 
 type unanswered struct {
-	saved shortID
-	at    instant
+	pair shortID
+	at   instant
 }
 
 type known struct {
@@ -73,7 +73,7 @@ type known struct {
 }
 
 type granted struct {
-	saved shortID
+	pair shortID
 	// try and exact are how it was spelled, and at is when; never if it has
 	// failed since.
 	try, exact shortID
@@ -115,9 +115,9 @@ func (a *account) refusalOf(try shortID) *refused {
 
 // grantOf returns what is remembered of a password that was right; nil if it was
 // not.
-func (a *account) grantOf(saved shortID) *granted {
+func (a *account) grantOf(pair shortID) *granted {
 	for i := range a.granted {
-		if a.granted[i].saved == saved {
+		if a.granted[i].pair == pair {
 			return &a.granted[i]
 		}
 	}
@@ -125,9 +125,9 @@ func (a *account) grantOf(saved shortID) *granted {
 }
 
 // isLatest says whether a password is the last that was right.
-func (a *account) isLatest(saved shortID) bool {
+func (a *account) isLatest(pair shortID) bool {
 	n := len(a.granted)
-	return n > 0 && a.granted[n-1].saved == saved
+	return n > 0 && a.granted[n-1].pair == pair
 }
 
 // freely says whether an attempt may be asked about whatever the budget is, since
@@ -136,13 +136,13 @@ func (a *account) isLatest(saved shortID) bool {
 // asked about once at a time, which is claimed: who knows an old password could else
 // have it asked in many spellings at once.
 func (a *account) freely(t *ticket, now instant) (free, claimed bool) {
-	g := a.grantOf(t.saved)
+	g := a.grantOf(t.pair)
 	switch {
 	case g == nil:
 		return false, false
 	case g.again == 0 && g.try == t.try:
 		return true, false
-	case g.asking || g.again != 0 && (now < g.again || !a.isLatest(t.saved)):
+	case g.asking || g.again != 0 && (now < g.again || !a.isLatest(t.pair)):
 		return false, false
 	}
 	g.asking = true
@@ -174,8 +174,8 @@ func (a *account) count(f failure, most int) {
 // grant remembers a right password and its source, and forgives what that source
 // got wrong before.
 func (a *account) grant(cfg *Config, t *ticket, now instant) {
-	a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.saved == t.saved })
-	a.granted = last(a.granted, maxGranted, granted{saved: t.saved, try: t.try, exact: t.exact, at: now})
+	a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.pair == t.pair })
+	a.granted = last(a.granted, maxGranted, granted{pair: t.pair, try: t.try, exact: t.exact, at: now})
 	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return r.try == t.try })
 	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool { return f.ticket == t.id })
 	if t.hasSource {
@@ -210,8 +210,8 @@ func (a *account) forgive(cfg *Config, t *ticket, now instant) {
 }
 
 // doubt remembers that a password has failed that may have been right before.
-func (a *account) doubt(saved shortID, now instant) {
-	if g := a.grantOf(saved); g != nil {
+func (a *account) doubt(pair shortID, now instant) {
+	if g := a.grantOf(pair); g != nil {
 		g.at, g.again = never, now.add(grantedAgain)
 	}
 }
@@ -222,9 +222,9 @@ func (a *account) wonder(cfg *Config, s *settlement, now instant) {
 	if !s.unanswered && !s.decided() || s.unanswered && s.free {
 		return
 	}
-	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return u.saved == s.saved })
+	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return u.pair == s.pair })
 	if s.unanswered {
-		a.unanswered = last(a.unanswered, 2*cfg.AccountFailures, unanswered{s.saved, now})
+		a.unanswered = last(a.unanswered, 2*cfg.AccountFailures, unanswered{s.pair, now})
 	}
 }
 
@@ -233,7 +233,7 @@ func (a *account) wonder(cfg *Config, s *settlement, now instant) {
 func (a *account) wonders(cfg *Config, t *ticket, now instant) time.Duration {
 	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return now.since(u.at) >= cfg.Window })
 	excess := len(a.unanswered) - cfg.AccountFailures
-	if excess < 0 || slices.ContainsFunc(a.unanswered, func(u unanswered) bool { return u.saved == t.saved }) {
+	if excess < 0 || slices.ContainsFunc(a.unanswered, func(u unanswered) bool { return u.pair == t.pair }) {
 		return 0
 	}
 	return cfg.Window - now.since(a.unanswered[excess].at)
@@ -247,11 +247,11 @@ func (a *account) refuse(t *ticket, code imap.ResponseCode, now instant) {
 	if old := a.refusalOf(t.try); old != nil {
 		r.times += old.times
 	}
-	if a.isLatest(t.saved) {
+	if a.isLatest(t.pair) {
 		r.next = now.add(grantedAgain)
 	} else {
 		r.next = now.add(refusedAgain[min(r.times, len(refusedAgain))-1])
-		a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.saved == t.saved })
+		a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.pair == t.pair })
 	}
 	a.refused = slices.DeleteFunc(a.refused, func(old refused) bool { return old.try == t.try })
 	a.refused = last(a.refused, maxRefused, r)
@@ -284,7 +284,7 @@ func (a *account) settle(cfg *Config, s *settlement, now instant) {
 	if !s.free {
 		a.unreserve(s.id)
 	}
-	if g := a.grantOf(s.saved); g != nil && s.claimed {
+	if g := a.grantOf(s.pair); g != nil && s.claimed {
 		g.asking = false
 	}
 	if s.backoff > 0 {
@@ -292,7 +292,7 @@ func (a *account) settle(cfg *Config, s *settlement, now instant) {
 	}
 	if s.counts() {
 		a.count(failure{s.id, s.home, now, s.stale}, 2*cfg.AccountFailures)
-		a.doubt(s.saved, now)
+		a.doubt(s.pair, now)
 	}
 	a.wonder(cfg, s, now)
 	switch s.result {

@@ -51,7 +51,7 @@ func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 	if r != nil && now < r.next {
 		return decision{what: answerMemory, code: r.code}
 	}
-	if g := a.grantOf(t.saved); g != nil && t.checkOnly && g.exact == t.exact && now.since(g.at) < cfg.PositiveCache {
+	if g := a.grantOf(t.pair); g != nil && t.checkOnly && g.exact == t.exact && now.since(g.at) < cfg.PositiveCache {
 		return decision{what: grantMemory}
 	}
 	if free, claimed := a.freely(t, now); free {

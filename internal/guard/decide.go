@@ -86,7 +86,7 @@ func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Ve
 		case askFreely:
 			// Its failures count as one, whatever their number: else a device with
 			// an old password would use up the budget of the new one.
-			q.id = binary.LittleEndian.Uint64(q.saved[:])
+			q.id = binary.LittleEndian.Uint64(q.pair[:])
 			return g.ask(ctx, q, d)
 		}
 		// The shared count decides while there is one. What is counted here goes

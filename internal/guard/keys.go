@@ -41,10 +41,8 @@ type ticket struct {
 	// an account, since their domains are not mapped.
 	home shortID
 	// pair is the account with the password, however the account is spelled. It
-	// is what counts against the source.
+	// is what was right before, and what counts against the source.
 	pair shortID
-	// saved is the name with the password. It is what was right before.
-	saved shortID
 	// try is all that a refusal is about: the name in this spelling, whom the
 	// user wants to be, the password, and the backend. Another spelling may be
 	// another user, or one that the backend takes.
@@ -68,10 +66,6 @@ func (k keys) ticket(cfg *Config, a *login.Attempt, checkOnly bool) ticket {
 	}
 	secret := string(a.Secret)
 	t.pair = k.own.sum("pair", name.account, secret).short()
-	t.saved = t.pair
-	if name.name != name.account {
-		t.saved = k.own.sum("saved", name.name, secret).short()
-	}
 	t.try = k.own.sum("try", cfg.Backend, strings.ToLower(strings.TrimSpace(a.User)), a.AuthzID, form, secret).short()
 	if cfg.PositiveCache > 0 {
 		t.exact = k.own.sum("exact", cfg.Backend, a.User, a.AuthzID, form, secret).short()
