@@ -53,18 +53,12 @@ func Open[T any](
 // try opens one endpoint. The lease is nil if that fails.
 func try[T any](ctx context.Context, p *Pool, e Endpoint, open func(context.Context, Endpoint) (T, error)) (T, *Lease, error) {
 	lease := p.Hold(e)
-	ready := false
-	defer func() { // also when open panics
-		if !ready {
-			lease.Release()
-		}
-	}()
 	start := time.Now()
-	value, err := open(ctx, e)
+	value, err := calmly(ctx, e, open)
 	if err == nil {
-		ready = true
 		return value, lease, nil
 	}
+	defer lease.Release()
 	waited := time.Since(start)
 	switch {
 	case ctx.Err() == nil:
@@ -73,6 +67,12 @@ func try[T any](ctx context.Context, p *Pool, e Endpoint, open func(context.Cont
 		lease.Failed(fmt.Errorf("not ready after %v: %w", waited.Round(time.Millisecond), err))
 	}
 	return value, nil, err
+}
+
+// calmly makes an error of a panic, so that it counts as a failure, too.
+func calmly[T any](ctx context.Context, e Endpoint, open func(context.Context, Endpoint) (T, error)) (value T, err error) {
+	defer panicked("opening", &err)
+	return open(ctx, e)
 }
 
 // Hold returns a lease on an endpoint, for who opens it without Open.

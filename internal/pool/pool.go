@@ -95,6 +95,9 @@ func (p *Pool) Start() {
 	var ctx context.Context
 	ctx, p.cancel = context.WithCancel(context.Background())
 	for _, u := range p.upstreams {
+		if known := t.membersOf(p.cfg.Name, u.Address); known != nil && u.Endpoints != nil {
+			u.members = known
+		}
 		for _, m := range u.members {
 			t.adopt(m.Endpoint, p, u)
 		}

@@ -118,3 +118,15 @@ func (t *Table) abandon(e Endpoint, p *Pool) {
 	s.obey(time.Now())
 	t.forget(s)
 }
+
+// membersOf returns what the pool in charge of an upstream has found its
+// endpoints to be. A new pool begins with these, so that what is known of them is
+// not lost before its own first lookup.
+func (t *Table) membersOf(pool, address string) []member {
+	for e, s := range t.states {
+		if n := len(s.holders); n > 0 && e.Pool == pool && e.Upstream == address {
+			return s.holders[n-1].upstream.members
+		}
+	}
+	return nil
+}

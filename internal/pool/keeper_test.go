@@ -1,0 +1,378 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func active(f *fleet, addrs string, fall, rise int) Config {
+	cfg := f.config(addrs)
+	cfg.Check = &Check{Probe: f.probe, Interval: 10 * time.Second, Fall: fall, Rise: rise}
+	return cfg
+}
+
+// sleep lets time pass and everything that happens in it happen.
+func sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestFallAndRise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		f.set("a", errDown)
+		p := start(t, &table, active(f, "a b", 3, 2))
+		synctest.Wait() // the first check is at once
+		sleep(10 * time.Second)
+		expectStatus(t, &table, "a+0 b+0")
+		f.set("a", nil) // one good one, and it begins anew
+		sleep(10 * time.Second)
+		f.set("a", errDown)
+		sleep(20 * time.Second)
+		f.expect(t)
+		sleep(10 * time.Second)
+		f.expect(t, "50s a down: down")
+		if got, took := f.login(t, p, someone); got != "b" || took != 0 {
+			t.Errorf("logged in at %s in %v", got, took)
+		}
+		f.set("a", nil)
+		sleep(10 * time.Second)
+		f.set("a", errDown)
+		sleep(10 * time.Second)
+		f.set("a", nil)
+		sleep(10 * time.Second)
+		expectStatus(t, &table, "a-0 b+0")
+		sleep(10 * time.Second)
+		f.expect(t, "1m30s a up")
+		sleep(time.Hour)
+		f.expect(t)
+		if n := f.probed("b"); n != 370 {
+			t.Errorf("b was checked %d times", n)
+		}
+		p.Stop()
+		sleep(time.Hour)
+		if n := f.probed("b"); n != 370 {
+			t.Errorf("b was checked %d times, some after the end", n)
+		}
+	})
+}
+
+// A probe that hangs or panics is a failed one. Stop ends one that runs, which
+// says nothing.
+func TestProbeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		cfg := active(f, "hangs panics", 1, 1)
+		cfg.Check.Probe = func(ctx context.Context, e Endpoint) error {
+			if e.Address == "panics" {
+				panic("boom")
+			}
+			<-ctx.Done()
+			return errHangs
+		}
+		p := start(t, &table, cfg)
+		sleep(DefaultCheckTimeout - 1)
+		expectStatus(t, &table, "hangs+0 panics-0")
+		if err := table.Snapshot()[1].Err; err == nil || !strings.HasPrefix(err.Error(), "panic while checking: boom\n") {
+			t.Errorf("error %v", err)
+		}
+		f.mu.Lock()
+		f.told = nil
+		f.mu.Unlock()
+		sleep(1)
+		f.expect(t, "5s hangs down: hangs")
+		cfg = active(f, "hangs", 1, 1)
+		sleep(6 * time.Second) // the next check runs
+		p.Stop()
+		f.expect(t)
+		start(t, &table, cfg)
+		synctest.Wait()
+		expectStatus(t, &table, "hangs+0")
+	})
+}
+
+// A state that checks have brought about survives a reload with checks, and the
+// first check of the new pool is at once.
+func TestReloadWithChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		f.set("a", errDown)
+		old := start(t, &table, active(f, "a b", 1, 2))
+		synctest.Wait()
+		expectStatus(t, &table, "a-0 b+0")
+		f.set("a", nil)
+		start(t, &table, active(f, "a b", 1, 2))
+		old.Stop()
+		synctest.Wait()
+		expectStatus(t, &table, "a-0 b+0")
+		sleep(10 * time.Second)
+		f.expect(t, "0s a down: down", "10s a up")
+	})
+}
+
+// Checks and failures are two opinions: a good check does not excuse a failure
+// at once, since it sees no throttling, but saves the login that would try.
+func TestChecksAndFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		cfg := active(f, "a b", 1, 1)
+		cfg.FailDuration = failDuration
+		p := start(t, &table, cfg)
+		sleep(5 * time.Second)
+		bringDown(p, "a") // until 35 s
+		f.expect(t, "5s a down: down")
+		sleep(29 * time.Second)
+		expectStatus(t, &table, "a-0 b+0")
+		f.set("a", errDown)
+		sleep(6 * time.Second)
+		f.set("a", nil)
+		if got := addresses(p.Order(someone)); got != "b a" {
+			t.Errorf("order %s", got)
+		}
+		f.expect(t)
+		sleep(10 * time.Second)
+		f.expect(t, "50s a up")
+	})
+}
+
+// name is a resolver with one name.
+type name struct {
+	addrs atomic.Pointer[string]
+	calls atomic.Int32
+}
+
+func (n *name) set(addrs string) { n.addrs.Store(&addrs) }
+
+func (n *name) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	n.calls.Add(1)
+	if _, limited := ctx.Deadline(); !limited || host != "mail.example.org" || network != "ip" {
+		panic("asked for " + network + " " + host)
+	}
+	var list []netip.Addr
+	words := *n.addrs.Load()
+	if words == "error" {
+		return nil, errDown
+	}
+	for _, a := range strings.Fields(words) {
+		list = append(list, netip.MustParseAddr(a))
+	}
+	return list, nil
+}
+
+func named143(f *fleet, n *name) Config {
+	const address = "mail.example.org:143"
+	cfg := f.config("")
+	cfg.FailDuration = failDuration
+	cfg.Upstreams = []Upstream{{Address: address, Endpoints: Names("tcp", address, n.lookup)}}
+	return cfg
+}
+
+// Each address of a name is an endpoint of its own, as long as the name has it.
+func TestLookup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const mail = "mail.example.org:143"
+		var table Table
+		f := newFleet()
+		n := new(name)
+		n.set("192.0.2.1 ::ffff:192.0.2.2")
+		p := newPool(t, &table, named143(f, n))
+		if got := addresses(p.Order(someone)); got != mail {
+			t.Errorf("before the start %s", got)
+		}
+		p.Start()
+		defer p.Stop()
+		synctest.Wait()
+		f.expect(t, "0s "+mail+" is [192.0.2.1:143 192.0.2.2:143]")
+		expectStatus(t, &table, "192.0.2.1:143+0 192.0.2.2:143+0")
+
+		// The order is that of the resolver, which may shuffle. That is no news.
+		n.set("192.0.2.2 192.0.2.1")
+		sleep(DefaultLookupInterval)
+		if got := addresses(p.Order(someone)); got != "192.0.2.2:143 192.0.2.1:143" {
+			t.Errorf("order %s", got)
+		}
+		// One that does not answer costs a login the stagger, and then nothing.
+		f.set("192.0.2.2:143", errHangs)
+		for _, want := range []time.Duration{DefaultStagger, 0, 0} {
+			if got, took := f.login(t, p, someone); got != "192.0.2.1:143" || took != want {
+				t.Errorf("logged in at %s in %v", got, took)
+			}
+		}
+		f.expect(t, "31s "+mail+" (192.0.2.2:143) down: not ready after 1s: context canceled")
+		// No answer of the resolver is no reason to forget what it said before.
+		n.set("error")
+		sleep(3 * DefaultLookupInterval)
+		f.expect(t, "1m0s "+mail+" is []: looking up mail.example.org: down")
+		lease := p.Hold(p.Order(someone)[1])
+		n.set("192.0.2.3 192.0.2.2 2001:db8::1")
+		sleep(DefaultLookupInterval)
+		f.expect(t, "2m1s "+mail+" (192.0.2.2:143) up", // it is forgotten by now
+			"2m30s "+mail+" is [192.0.2.3:143 192.0.2.2:143 [2001:db8::1]:143]")
+		expectStatus(t, &table, "192.0.2.1:143+?1 192.0.2.2:143+0 192.0.2.3:143+0 [2001:db8::1]:143+0")
+		lease.Release()
+		n.set("192.0.2.3")
+		sleep(DefaultLookupInterval)
+		expectStatus(t, &table, mail+"+0")
+		p.Stop()
+		calls := n.calls.Load()
+		sleep(time.Hour)
+		if calls != 7 || n.calls.Load() != calls {
+			t.Errorf("%d lookups, then %d", calls, n.calls.Load())
+		}
+	})
+}
+
+// Checks see every address of a name, the new ones after the lookup, though the
+// two have intervals of their own.
+func TestLookupAndCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		n := new(name)
+		n.set("192.0.2.1 192.0.2.2")
+		f.set("192.0.2.2:143", errDown)
+		f.set("192.0.2.3:143", errors.New("also down"))
+		cfg := named143(f, n)
+		cfg.OnLookup = nil
+		cfg.Check = &Check{Probe: f.probe, Interval: 25 * time.Second}
+		start(t, &table, cfg)
+		synctest.Wait()
+		expectStatus(t, &table, "192.0.2.1:143+0 192.0.2.2:143-0")
+		n.set("192.0.2.1 192.0.2.3")
+		sleep(49 * time.Second) // lookup at 30 s, checks at 25 s and 50 s
+		expectStatus(t, &table, "192.0.2.1:143+0 192.0.2.3:143+0")
+		sleep(time.Second)
+		expectStatus(t, &table, "192.0.2.1:143+0 192.0.2.3:143-0")
+		if calls, probes := n.calls.Load(), f.probed("192.0.2.1:143"); calls != 2 || probes != 3 {
+			t.Errorf("%d lookups, %d checks", calls, probes)
+		}
+	})
+}
+
+// A reload forgets neither the endpoints of a name nor their health, even if the
+// resolver is silent just then.
+func TestReloadOfName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		n := new(name)
+		n.set("192.0.2.1 192.0.2.2")
+		old := start(t, &table, named143(f, n))
+		synctest.Wait()
+		bringDown(old, "192.0.2.1:143")
+		n.set("error")
+		next := start(t, &table, named143(f, n))
+		old.Stop()
+		synctest.Wait()
+		expectStatus(t, &table, "192.0.2.1:143-0 192.0.2.2:143+0")
+		n.set("192.0.2.3 192.0.2.1")
+		sleep(DefaultLookupInterval - 1)
+		expectStatus(t, &table, "192.0.2.1:143-0 192.0.2.2:143+0")
+		sleep(1)
+		expectStatus(t, &table, "192.0.2.1:143-0 192.0.2.3:143+0")
+
+		// Who does not want to look up names any more does not.
+		cfg := named143(f, n)
+		cfg.Upstreams[0].Endpoints = nil
+		start(t, &table, cfg)
+		next.Stop()
+		expectStatus(t, &table, "mail.example.org:143+0")
+	})
+}
+
+// While a pool looks up a name once more, a newer one stays in charge.
+func TestLookupOfOldPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		n := new(name)
+		n.set("192.0.2.1 192.0.2.2")
+		old := start(t, &table, named143(f, n))
+		time.Sleep(DefaultLookupInterval / 2)
+		cfg := named143(f, n)
+		cfg.FailDuration = 0
+		next := start(t, &table, cfg)
+		n.set("192.0.2.1 192.0.2.3")
+		sleep(DefaultLookupInterval)
+		old.Stop()
+		if got := addresses(next.Order(someone)); got != "192.0.2.1:143 192.0.2.3:143" {
+			t.Errorf("order %s", got)
+		}
+		for _, e := range next.Order(someone) {
+			l := next.Hold(e)
+			l.Failed(errDown)
+			l.Release()
+		}
+		expectStatus(t, &table, "192.0.2.1:143+0 192.0.2.3:143+0")
+	})
+}
+
+func TestNames(t *testing.T) {
+	for _, tc := range []struct{ network, address, asks string }{
+		{"tcp", "mail.example.org:143", "ip mail.example.org"},
+		{"tcp4", "mail.example.org:143", "ip4 mail.example.org"},
+		{"tcp6", "mail.example.org:143", "ip6 mail.example.org"},
+		{"tcp", "192.0.2.1:143", ""},
+		{"tcp", "[2001:db8::1]:143", ""},
+		{"tcp", "[fe80::1%eth0]:143", ""},
+		{"unix", "/run/imap:143", ""},
+		{"tcp", "mail.example.org", ""},
+		{"tcp", ":143", ""},
+	} {
+		var asked string
+		find := Names(tc.network, tc.address, func(_ context.Context, network, host string) ([]netip.Addr, error) {
+			asked = network + " " + host
+			return nil, nil
+		})
+		if find != nil {
+			if found, err := find(t.Context()); found != nil || err != nil {
+				t.Errorf("%s: %v, %v", tc.address, found, err)
+			}
+		}
+		if asked != tc.asks {
+			t.Errorf("%s: asked for %q, want %q", tc.address, asked, tc.asks)
+		}
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	many := make([]netip.Addr, 40)
+	for i := range many {
+		many[i] = netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+	}
+	if n := len(endpoints(many, "143")); n != maxEndpoints {
+		t.Errorf("%d endpoints", n)
+	}
+	for addrs, want := range map[string]string{
+		"192.0.2.1":                         "",
+		"192.0.2.1 2001:db8::1":             "", // one server
+		"2001:db8::1 2001:db8::2":           "[2001:db8::1]:143 [2001:db8::2]:143",
+		"2001:db8::1 192.0.2.1 192.0.2.2":   "[2001:db8::1]:143 192.0.2.1:143 192.0.2.2:143",
+		"192.0.2.1 ::ffff:192.0.2.1":        "192.0.2.1:143 192.0.2.1:143", // the pool drops one
+		"fe80::1%eth0 fe80::2%eth0":         "[fe80::1%eth0]:143 [fe80::2%eth0]:143",
+		"::ffff:192.0.2.1 2001:db8::1":      "",
+		"::ffff:192.0.2.1 ::ffff:192.0.2.2": "192.0.2.1:143 192.0.2.2:143",
+	} {
+		var list []netip.Addr
+		for _, a := range strings.Fields(addrs) {
+			list = append(list, netip.MustParseAddr(a))
+		}
+		if got := strings.Join(endpoints(list, "143"), " "); got != want {
+			t.Errorf("%s: %s, want %s", addrs, got, want)
+		}
+	}
+	p := newPool(t, new(Table), newFleet().config("a"))
+	if m := p.membersOf("a", []string{"b", "c", "b"}); len(m) != 2 {
+		t.Errorf("members %v", m)
+	}
+}
