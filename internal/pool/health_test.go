@@ -98,7 +98,7 @@ func TestTrial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var table Table
 		f := newFleet()
-		p := start(t, &table, passive(f, "a b", 1))
+		p := start(t, &table, passive(f, "a b", 2))
 		hold := p.Hold(p.Order(someone)[0])
 		defer hold.Release()
 		expect := func(want ...string) {
@@ -112,6 +112,7 @@ func TestTrial(t *testing.T) {
 			}
 		}
 		hold.Failed(errDown)
+		hold.Failed(errDown)
 		expect("b", "b")
 		time.Sleep(failDuration - 1)
 		expect("b", "b")
@@ -119,7 +120,7 @@ func TestTrial(t *testing.T) {
 		expect("a", "b", "b")
 		time.Sleep(trialTime)
 		expect("a", "b", "b")
-		hold.Failed(errDown)
+		hold.Failed(errDown) // once is enough now
 		time.Sleep(trialTime)
 		expect("b", "b")
 		time.Sleep(failDuration - trialTime)

@@ -20,10 +20,12 @@ func (p *Pool) keep(ctx context.Context, u *upstream) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
 		case <-timer.C:
-			timer.Reset(time.Until(k.round(ctx)))
 		}
+		if ctx.Err() != nil { // both may have been ready
+			return
+		}
+		timer.Reset(time.Until(k.round(ctx)))
 	}
 }
 
@@ -43,7 +45,7 @@ func (k *keeper) round(ctx context.Context) time.Time {
 		k.lookup(ctx)
 		k.lookupAt = now.Add(cfg.LookupInterval)
 	}
-	if k.upstream.checked && !now.Before(k.checkAt) {
+	if k.upstream.checked && !now.Before(k.checkAt) && ctx.Err() == nil {
 		k.check(ctx)
 		k.checkAt = now.Add(cfg.Check.Interval)
 	}

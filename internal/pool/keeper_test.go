@@ -9,6 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 func active(f *fleet, addrs string, fall, rise int) Config {
@@ -29,6 +32,7 @@ func TestFallAndRise(t *testing.T) {
 		f := newFleet()
 		f.set("a", errDown)
 		p := start(t, &table, active(f, "a b", 3, 2))
+		p.Start()       // once more does not check twice
 		synctest.Wait() // the first check is at once
 		sleep(10 * time.Second)
 		expectStatus(t, &table, "a+0 b+0")
@@ -89,13 +93,51 @@ func TestProbeEnds(t *testing.T) {
 		f.mu.Unlock()
 		sleep(1)
 		f.expect(t, "5s hangs down: hangs")
-		cfg = active(f, "hangs", 1, 1)
-		sleep(6 * time.Second) // the next check runs
+		cfg.Upstreams = cfg.Upstreams[:1]
+		p.Stop()
+		p = start(t, &table, cfg)
+		sleep(time.Second)
 		p.Stop()
 		f.expect(t)
-		start(t, &table, cfg)
+	})
+}
+
+// Stop waits even for a probe that does not care that it shall end.
+func TestStopWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		cfg := active(newFleet(), "a b", 1, 1)
+		cfg.Check.Probe = func(context.Context, Endpoint) error {
+			time.Sleep(time.Minute)
+			return nil
+		}
+		begin := time.Now()
+		p := start(t, &table, cfg)
 		synctest.Wait()
-		expectStatus(t, &table, "hangs+0")
+		p.Stop()
+		if waited := time.Since(begin); waited != time.Minute {
+			t.Errorf("waited for %v", waited)
+		}
+	})
+}
+
+// A panic of OnLookup ends neither lookups nor checks.
+func TestOnLookupPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logged := observer.New(zap.ErrorLevel)
+		var table Table
+		f := newFleet()
+		n := new(name)
+		n.set("192.0.2.1 192.0.2.2")
+		cfg := named143(f, n)
+		cfg.Check = &Check{Probe: f.probe}
+		cfg.Logger = zap.New(core)
+		cfg.OnLookup = func(string, []string, error) { panic("boom") }
+		start(t, &table, cfg)
+		sleep(DefaultLookupInterval)
+		if n.calls.Load() != 2 || f.probed("192.0.2.2:143") != 2 || logged.Len() != 1 {
+			t.Errorf("%d lookups, %d checks, %d panics", n.calls.Load(), f.probed("192.0.2.2:143"), logged.Len())
+		}
 	})
 }
 
@@ -304,7 +346,6 @@ func TestLookupOfOldPool(t *testing.T) {
 		next := start(t, &table, cfg)
 		n.set("192.0.2.1 192.0.2.3")
 		sleep(DefaultLookupInterval)
-		old.Stop()
 		if got := addresses(next.Order(someone)); got != "192.0.2.1:143 192.0.2.3:143" {
 			t.Errorf("order %s", got)
 		}
@@ -313,6 +354,8 @@ func TestLookupOfOldPool(t *testing.T) {
 			l.Failed(errDown)
 			l.Release()
 		}
+		expectStatus(t, &table, "192.0.2.1:143+0 192.0.2.3:143+0")
+		old.Stop()
 		expectStatus(t, &table, "192.0.2.1:143+0 192.0.2.3:143+0")
 	})
 }

@@ -324,9 +324,11 @@ func TestCallback(t *testing.T) {
 	cfg.FailDuration = time.Minute
 	cfg.Logger = zap.New(core)
 	cfg.OnChange = func(c Change) {
-		told = append(told, c.Up)
 		if !c.Up {
 			hold.Succeeded()
+		}
+		told = append(told, c.Up)
+		if !c.Up {
 			if got := status(&table); got != "a+1" {
 				t.Errorf("status %s", got)
 			}

@@ -64,14 +64,12 @@ func (s *state) obey(now time.Time) {
 	s.tell(now, nil)
 }
 
-// tell compares the state with what was told before.
+// tell compares the state with what was told before. The error is why it is down,
+// if that is new.
 func (s *state) tell(now time.Time, err error) {
 	down := s.unwell || !s.retry.IsZero()
 	if down == s.down {
 		return
-	}
-	if !down {
-		err = nil
 	}
 	s.down, s.since, s.err = down, now, err
 	if p := s.chief(); p != nil && p.cfg.OnChange != nil {

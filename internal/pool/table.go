@@ -110,10 +110,7 @@ func (t *Table) adopt(e Endpoint, p *Pool, u *upstream) {
 
 // abandon is the reverse of adopt.
 func (t *Table) abandon(e Endpoint, p *Pool) {
-	s := t.states[e]
-	if s == nil {
-		return
-	}
+	s := t.states[e] // it is there while a pool holds it
 	s.holders = slices.DeleteFunc(s.holders, func(h holder) bool { return h.pool == p })
 	s.obey(time.Now())
 	t.forget(s)
