@@ -117,7 +117,7 @@ func (p *Pool) Stop() {
 	was := p.stage
 	p.stage = stopped
 	t.unlock()
-	if was == fresh {
+	if p.cancel == nil { // it was never started
 		return
 	}
 	p.cancel()

@@ -262,7 +262,9 @@ func TestReloadTakenBack(t *testing.T) {
 		hold.Failed(errDown)
 		expectStatus(t, &table, "a-1")
 
-		newPool(t, &table, cfg).Stop()
+		validated := newPool(t, &table, cfg)
+		validated.Stop()
+		validated.Stop()
 		expectStatus(t, &table, "a-1")
 	})
 }
