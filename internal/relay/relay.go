@@ -1,36 +1,58 @@
 // Package relay carries an IMAP session after login: whatever one side sends
 // reaches the other, byte for byte, until both have ended.
+//
+// It follows where lines and literals end, without holding them, and so knows
+// where a line of ours can be put in, which commands are under way, and which
+// bytes are a command at all. Of those, a few are answered here and not by the
+// backend, which must not be talked into running them by other means: see
+// Interceptor and commands.
 package relay
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
-	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	// bufferSize holds two full TLS records.
-	bufferSize = 32 << 10
 	// writeTimeout is how long a peer may refuse to take a buffer's worth of
 	// bytes before its session is given up.
 	writeTimeout = 5 * time.Minute
 	// lingerTimeout is the idle timeout once one side has ended its sending half.
 	lingerTimeout = time.Minute
+	// faultGrace is how long a client that cannot be relayed any further may take
+	// to be told so.
+	faultGrace = 10 * time.Second
+	// farewellTimeout is how long a client that was told BYE may take to hang up.
+	farewellTimeout = time.Second
+	// maxText bounds the text of a BYE.
+	maxText = 200
 )
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // Leg is one side of a session.
 type Leg struct {
 	Conn net.Conn
 	// Pending was read from Conn already and goes to the other side first.
 	Pending []byte
+}
+
+// Options are what can be chosen for a session.
+type Options struct {
+	// Idle is how long neither side may send anything before the session ends.
+	Idle time.Duration
+	// Unauthenticate says that the backend has the capability UNAUTHENTICATE (RFC
+	// 8437). No way around the relay's refusal of that command is left then:
+	// COMPRESS (RFC 4978) is refused, and of a literal without invitation (RFC
+	// 7888) the backend is asked whether it takes it. It is set by itself when a
+	// capability list that passes names UNAUTHENTICATE.
+	Unauthenticate bool
+	// Interceptor, if not nil, is asked about the commands that the relay does not
+	// answer in any case.
+	Interceptor Interceptor
 }
 
 // Stats says what a session has carried and how it ended.
@@ -41,167 +63,221 @@ type Stats struct {
 	Err error
 }
 
-// ErrIdle says that neither side has sent anything for the idle timeout.
-var ErrIdle = errors.New("idle for too long")
+// State is a session at a glance.
+type State struct {
+	// Idle says that no command is under way, or only an IDLE.
+	Idle bool
+	// Opaque says that both directions are compressed (RFC 4978), so that Idle
+	// and Commands are not known any more.
+	Opaque bool
+	// Commands counts the client's commands, FromClient and FromBackend what was
+	// received, in bytes.
+	Commands, FromClient, FromBackend int64
+}
+
+// Errors that a session may end with.
+var (
+	// ErrIdle says that neither side has sent anything for the idle timeout.
+	ErrIdle = errors.New("idle for too long")
+	// ErrKicked says that Kick was called.
+	ErrKicked = errors.New("ended from outside")
+	// ErrClient says that the client sent what is no IMAP, or what the backend
+	// might understand in another way.
+	ErrClient = errors.New("the client sent what cannot be relayed")
+	// errOver ends a direction because the other one has failed.
+	errOver = errors.New("the session is over")
+)
 
 // closeWriter is a connection that can end its sending side alone.
 type closeWriter interface{ CloseWrite() error }
 
-// Run relays between the two legs until both directions have ended, or neither
-// side has sent anything for the idle timeout. A side that ends only its sending
-// half still receives what the other has to say. Both connections are closed,
-// and no goroutine of Run is left, when it returns.
-func Run(client, backend Leg, idle time.Duration) Stats {
-	s := &session{idle: idle}
-	s.touch()
-	up := &direction{session: s, src: client, dst: backend.Conn}
-	down := &direction{session: s, src: backend, dst: client.Conn}
+// Session is a session that is relayed. Kick and State may be called at any time
+// and from anywhere.
+type Session struct {
+	client, backend net.Conn
+	idle            time.Duration
+	ledger          *ledger
+	strict          atomic.Bool
+	up, down        direction
 
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		down.run()
-	}()
-	up.run()
-	<-done
-
-	_ = client.Conn.Close()
-	_ = backend.Conn.Close()
-	return Stats{FromClient: up.bytes, FromBackend: down.bytes, Err: s.err}
-}
-
-// session is what both directions share.
-type session struct {
-	idle time.Duration
 	// active is when anything was last received, in nanoseconds since base.
 	active atomic.Int64
-	// half says that one direction has ended; over, that both have to.
-	half, over atomic.Bool
+	// half says that one direction has ended; over, that both have to; mute, that
+	// nothing can be said to the client any more.
+	half, over, mute atomic.Bool
+	// due says that something is to be said to the client; leave, if not 0, is
+	// when the session ends in any case, in nanoseconds since base.
+	due   atomic.Bool
+	leave atomic.Int64
+	// changes counts whatever a deadline depends on, but for active.
+	changes atomic.Uint32
 
-	fail sync.Once
-	err  error
+	mu sync.Mutex
+	// answers are lines for the client, bye the last one.
+	answers, bye []byte
+	said         sync.Cond
+	err          error
+	ended        bool
 }
 
 // base is the origin of monotonic times in this package.
 var base = time.Now()
 
-func (s *session) touch() { s.active.Store(int64(time.Since(base))) }
+// New returns a session between two legs that are logged in. It does nothing, and
+// owns nothing, until Run is called.
+func New(client, backend Leg, o Options) *Session {
+	s := &Session{client: client.Conn, backend: backend.Conn, idle: o.Idle, ledger: newLedger()}
+	s.said.L = &s.mu
+	s.strict.Store(o.Unauthenticate)
+	s.up = direction{
+		session: s, src: client.Conn, dst: backend.Conn, pending: client.Pending,
+		flow: &upward{session: s, scan: commands{
+			ledger: s.ledger, strict: &s.strict, hook: &refusals{strict: &s.strict, next: o.Interceptor},
+		}},
+	}
+	s.down = direction{
+		session: s, src: backend.Conn, dst: client.Conn, pending: backend.Pending,
+		flow: &downward{session: s, scan: responses{ledger: s.ledger, strict: &s.strict}},
+	}
+	s.touch()
+	return s
+}
 
-// left returns how long the session may stay silent from now on.
-func (s *session) left() time.Duration {
+// Run relays between the two legs, with nothing chosen but the idle timeout.
+func Run(client, backend Leg, idle time.Duration) Stats {
+	return New(client, backend, Options{Idle: idle}).Run()
+}
+
+// Run relays between the two legs until both directions have ended, or neither
+// side has sent anything for the idle timeout. A side that ends only its sending
+// half still receives what the other has to say. Both connections are closed,
+// and no goroutine of Run is left, when it returns. It is called once.
+func (s *Session) Run() Stats {
+	s.touch()
+	done := make(chan struct{})
+	go s.runDown(done)
+	s.up.run()
+	<-done
+
+	s.mu.Lock()
+	s.ended = true
+	err := s.err
+	s.mu.Unlock()
+	if s.leave.Load() != 0 {
+		s.up.hangUp()
+	}
+	_ = s.client.Close()
+	_ = s.backend.Close()
+	return Stats{FromClient: s.up.bytes.Load(), FromBackend: s.down.bytes.Load(), Err: err}
+}
+
+func (s *Session) runDown(done chan<- struct{}) {
+	defer close(done)
+	s.down.run()
+}
+
+// State returns what the session does at the moment.
+func (s *Session) State() State {
+	return State{
+		Idle: s.ledger.isQuiet(), Opaque: s.ledger.opaque.Load(), Commands: s.ledger.commands.Load(),
+		FromClient: s.up.bytes.Load(), FromBackend: s.down.bytes.Load(),
+	}
+}
+
+// Kick ends the session: the client is told BYE with the text as soon as the
+// response that it is receiving is complete. If that takes longer than grace, or
+// the session is compressed, it ends without. Kick does not wait for that.
+func (s *Session) Kick(text string, grace time.Duration) { s.dismiss(ErrKicked, text, grace) }
+
+// dismiss has the session end with a BYE. The first call counts.
+func (s *Session) dismiss(err error, text string, grace time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.leave.Load() != 0 {
+		return
+	}
+	if s.err == nil {
+		s.err = err
+	}
+	s.bye = fmt.Appendf(nil, "* BYE %s\r\n", line(text))
+	s.leave.Store(max(1, int64(time.Since(base)+grace)))
+	s.due.Store(true)
+	s.wake()
+}
+
+// wake has both directions look again at what they wait for. A deadline in the
+// past ends a read at once; a write goes on until the end of grace.
+func (s *Session) wake() {
+	s.changes.Add(1)
+	for _, c := range [...]net.Conn{s.client, s.backend} {
+		_ = c.SetReadDeadline(longAgo)
+		if leave := s.leave.Load(); leave != 0 {
+			_ = c.SetWriteDeadline(base.Add(time.Duration(leave)))
+		}
+	}
+}
+
+var longAgo = time.Unix(1, 0)
+
+// line makes a text one line that can be sent.
+func line(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, text)
+	return text[:min(len(text), maxText)]
+}
+
+func (s *Session) touch() { s.active.Store(int64(time.Since(base))) }
+
+// left returns how long a direction may wait for bytes from now on, or why it may
+// not.
+func (s *Session) left() (time.Duration, error) {
+	if s.over.Load() {
+		return 0, errOver
+	}
+	now := time.Since(base)
 	limit := s.idle
 	if s.half.Load() {
 		limit = min(limit, lingerTimeout)
 	}
-	return limit - (time.Since(base) - time.Duration(s.active.Load()))
+	left, why := limit-(now-time.Duration(s.active.Load())), ErrIdle
+	if leave := s.leave.Load(); leave != 0 {
+		if s.mute.Load() || s.ledger.opaque.Load() {
+			return 0, ErrKicked
+		}
+		if end := time.Duration(leave) - now; end < left {
+			left, why = end, ErrKicked
+		}
+	}
+	if left <= 0 {
+		return 0, why
+	}
+	return left, nil
+}
+
+// patience returns how long a write may take.
+func (s *Session) patience() time.Duration {
+	if leave := s.leave.Load(); leave != 0 {
+		return min(writeTimeout, time.Duration(leave)-time.Since(base))
+	}
+	return writeTimeout
 }
 
 // end gives up the session: the other direction, wherever it blocks, ends too.
-func (s *session) end(err error, conns ...net.Conn) {
-	s.fail.Do(func() { s.err = err })
+// The first reason counts.
+func (s *Session) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
 	s.over.Store(true)
-	for _, c := range conns {
-		_ = c.SetDeadline(time.Unix(1, 0))
-	}
-}
-
-// direction copies from one leg to the other.
-type direction struct {
-	session *session
-	src     Leg
-	dst     net.Conn
-	bytes   int64
-}
-
-// run copies until the source ends, and then ends the destination's sending
-// side. If that cannot be done alone, or something failed, it ends the session.
-func (d *direction) run() {
-	err := d.copy()
-	cw, ok := d.dst.(closeWriter)
-	if err != nil || !ok {
-		d.session.end(err, d.src.Conn, d.dst)
-		return
-	}
-	d.session.touch()
-	d.session.half.Store(true)
-	// The other direction may be waiting for longer than it now should.
-	_ = d.dst.SetReadDeadline(time.Now().Add(lingerTimeout))
-	_ = d.dst.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if err := cw.CloseWrite(); err != nil {
-		d.session.end(err, d.src.Conn, d.dst)
-	}
-}
-
-func (d *direction) copy() (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic in the relay: %v\n%s", r, debug.Stack())
-		}
-	}()
-	if len(d.src.Pending) > 0 {
-		if err := d.write(d.src.Pending); err != nil {
-			return err
-		}
-		d.src.Pending = nil
-	}
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
-	for {
-		n, err := d.read(buf[:])
-		if n > 0 {
-			d.session.touch()
-			if werr := d.write(buf[:n]); werr != nil {
-				return werr
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// errOver ends a direction because the other one has failed.
-var errOver = errors.New("the session is over")
-
-// read waits for bytes for as long as the session as a whole is not idle.
-//
-// Each deadline is set first and what it was made from is looked at again
-// afterwards, since the other direction sets deadlines on this connection when
-// it ends.
-func (d *direction) read(p []byte) (int, error) {
-	s := d.session
-	for {
-		half, left := s.half.Load(), s.left()
-		if left <= 0 {
-			return 0, ErrIdle
-		}
-		if err := d.src.Conn.SetReadDeadline(time.Now().Add(left)); err != nil {
-			return 0, err
-		}
-		if s.over.Load() {
-			return 0, errOver
-		}
-		if s.half.Load() != half {
-			continue
-		}
-		n, err := d.src.Conn.Read(p)
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return n, err
-		}
-	}
-}
-
-func (d *direction) write(p []byte) error {
-	if err := d.dst.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
-	}
-	if d.session.over.Load() {
-		return errOver
-	}
-	n, err := d.dst.Write(p)
-	d.bytes += int64(n)
-	return err
+	s.changes.Add(1)
+	s.ledger.close()
+	s.said.Broadcast()
+	_ = s.client.SetDeadline(longAgo)
+	_ = s.backend.SetDeadline(longAgo)
 }

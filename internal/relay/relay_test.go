@@ -172,7 +172,7 @@ func TestNoHalfClose(t *testing.T) {
 	stats := make(chan Stats, 1)
 	go func() { stats <- Run(Leg{Conn: front}, Leg{Conn: back}, time.Hour) }()
 	// Once something came through, both directions wait for more.
-	go func() { _, _ = client.Write([]byte("x")) }()
+	go func() { _, _ = client.Write([]byte("\n")) }()
 	if _, err := backend.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
