@@ -159,10 +159,7 @@ func (j *judge) lines(verb, tag, answer string, valid, named bool) {
 		placed := strings.HasSuffix(prefix, " ") || strings.HasSuffix(prefix, "(")
 		asked := !follows
 		if j.strict && !drop && followsAt.MatchString(line) {
-			line = strings.Replace(line, "{"+inner, "{"+strings.TrimSuffix(inner, "+"), 1)
-			if i := strings.LastIndex(line, "+}"); i >= 0 && strings.LastIndex(line, "{") < i {
-				line = line[:i] + line[i+1:]
-			}
+			line = line[:m[5]-1] + line[m[5]:]
 			asked = true
 		}
 		switch {
@@ -315,9 +312,6 @@ func judgeResponses(in string) (out string, at []int) {
 func filtered(line string, cutOff bool) string {
 	m := capsLine.FindStringSubmatchIndex(line)
 	if m == nil || m[2] == m[3] {
-		return line
-	}
-	if name := line[:m[2]]; strings.HasSuffix(strings.ToUpper(name), "ABILITY") == false {
 		return line
 	}
 	list, rest := line[m[2]:m[3]], line[m[3]:]

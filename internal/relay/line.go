@@ -78,13 +78,13 @@ func announcementEnd(p []byte) (isEnd, whole bool) {
 }
 
 func (l *lineScanner) byte(b byte) {
-	switch {
-	case b == '\r':
+	if b == '\r' {
 		l.odd = l.odd || l.cr
 		l.cr = true
 		return
-	case b == 0:
-		l.odd = true
+	}
+	l.odd = l.odd || b == 0
+	switch {
 	case b == '{':
 		l.open()
 	case l.brace == braceOpen:

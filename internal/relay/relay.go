@@ -116,8 +116,9 @@ type Session struct {
 	// answers are lines for the client, bye the last one.
 	answers, bye []byte
 	said         sync.Cond
-	err          error
-	ended        bool
+	// err is why the session ends, once settled; ended says that it has.
+	err            error
+	settled, ended bool
 }
 
 // base is the origin of monotonic times in this package.
@@ -196,9 +197,7 @@ func (s *Session) dismiss(err error, text string, grace time.Duration) {
 	if s.ended || s.leave.Load() != 0 {
 		return
 	}
-	if s.err == nil {
-		s.err = err
-	}
+	s.settle(err)
 	s.bye = fmt.Appendf(nil, "* BYE %s\r\n", line(text))
 	s.leave.Store(max(1, int64(time.Since(base)+grace)))
 	s.due.Store(true)
@@ -266,14 +265,18 @@ func (s *Session) patience() time.Duration {
 	return writeTimeout
 }
 
+// settle takes the first reason for the one.
+func (s *Session) settle(err error) {
+	if !s.settled {
+		s.err, s.settled = err, true
+	}
+}
+
 // end gives up the session: the other direction, wherever it blocks, ends too.
-// The first reason counts.
 func (s *Session) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = err
-	}
+	s.settle(err)
 	s.over.Store(true)
 	s.changes.Add(1)
 	s.ledger.close()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"syscall"
 	"testing"
@@ -113,31 +112,6 @@ func TestResetEndsBothSides(t *testing.T) {
 	}
 }
 
-func TestBothWaysAtOnce(t *testing.T) {
-	r := start(t, "", "", time.Minute)
-	rnd := rand.NewChaCha8([32]byte{1})
-	up, down := make([]byte, 8<<20), make([]byte, 8<<20)
-	_, _ = rnd.Read(up)
-	_, _ = rnd.Read(down)
-	send := func(c *net.TCPConn, p []byte) {
-		_, _ = c.Write(p)
-		_ = c.CloseWrite()
-	}
-	go send(r.client, up)
-	go send(r.backend, down)
-	results := make(chan []byte)
-	go func() {
-		b, _ := io.ReadAll(r.backend)
-		results <- b
-	}()
-	gotDown, _ := io.ReadAll(r.client)
-	gotUp := <-results
-	if !bytes.Equal(gotUp, up) || !bytes.Equal(gotDown, down) {
-		t.Error("bytes were changed on the way")
-	}
-	<-r.stats
-}
-
 // TestIdle runs on the fake clock of a bubble.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -183,34 +157,4 @@ func TestNoHalfClose(t *testing.T) {
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("client: %v, want EOF", err)
 	}
-}
-
-func BenchmarkRelay(b *testing.B) {
-	for _, size := range []int{64, 16 << 10, 256 << 10} {
-		b.Run(byteSize(size), func(b *testing.B) {
-			r := start(b, "", "", time.Hour)
-			chunk, got := make([]byte, size), make([]byte, size)
-			_ = r.backend.SetDeadline(time.Time{})
-			_ = r.client.SetDeadline(time.Time{})
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := r.backend.Write(chunk); err != nil {
-					b.Fatal(err)
-				}
-				if _, err := io.ReadFull(r.client, got); err != nil {
-					b.Fatal(err)
-				}
-			}
-			_, _ = r.client.Close(), r.backend.Close()
-			<-r.stats
-		})
-	}
-}
-
-func byteSize(n int) string {
-	if n < 1024 {
-		return "64B"
-	}
-	return map[int]string{16 << 10: "16KiB", 256 << 10: "256KiB"}[n]
 }
