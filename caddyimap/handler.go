@@ -267,11 +267,14 @@ func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.L
 	})
 	defer stop()
 	start := time.Now()
-	stats := relay.Run(
+	stats := relay.New(
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
-		time.Duration(h.IdleTimeout),
-	)
+		relay.Options{
+			Idle:           time.Duration(h.IdleTimeout),
+			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
+		},
+	).Run()
 	logger.Info("session ended",
 		zap.String("user", s.User),
 		zap.String("upstream", s.Backend.Upstream),
@@ -280,6 +283,10 @@ func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.L
 		zap.Int64("bytes_out", stats.FromBackend),
 		zap.NamedError("reason", stats.Err),
 	)
+}
+
+func isUnauthenticate(name string) bool {
+	return strings.EqualFold(name, string(imap.CapUnauthenticate))
 }
 
 // Interface guards.

@@ -207,6 +207,11 @@ func (r *responses) readTag(p []byte) int {
 
 // readWord collects a word and looks at it when it ends.
 func (r *responses) readWord(p []byte) int {
+	if r.wordLen == 0 && r.state == inName && '0' <= p[0] && p[0] <= '9' {
+		// No status and no list, but a number, as most data begins with.
+		r.state = inData
+		return 0
+	}
 	for i, b := range p {
 		if b == ' ' || b == '\r' || b == '\n' || b == ']' {
 			r.decide(string(r.word[:r.wordLen]))
@@ -287,6 +292,11 @@ func (r *responses) readData(p []byte) int {
 	if n < 0 {
 		r.keepTail(p)
 		return len(p)
+	}
+	if n >= 2 && p[n-1] != '}' && p[n-2] != '}' {
+		r.tailLen = 0
+		r.end()
+		return n + 1
 	}
 	r.keepTail(p[:n])
 	size, ok := announced(r.tail[:r.tailLen])
