@@ -111,43 +111,52 @@ func BenchmarkCommands(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleSession reports what the relay of a session holds while nothing is
-// said: heap and stacks, without connections and their TLS. A message has gone
-// through each before.
+// BenchmarkIdleSession reports what a session holds while nothing is said: heap
+// and stacks. The connections are not counted, but what their TLS needs more
+// after a message has gone through is.
 func BenchmarkIdleSession(b *testing.B) {
-	const sessions = 500
-	var held float64
-	for b.Loop() {
-		conns := make([][4]net.Conn, sessions)
-		for i := range conns {
-			c, front := tcpPair(b)
-			back, s := tcpPair(b)
-			conns[i] = [4]net.Conn{c, front, back, s}
-		}
-		before := inUse()
-		stats := make(chan Stats, sessions)
-		for _, c := range conns {
-			go func() { stats <- Run(Leg{Conn: c[1]}, Leg{Conn: c[2]}, time.Hour) }()
-		}
-		line := append(bytes.Repeat([]byte("x"), 60<<10), '\n')
-		got := make([]byte, len(line))
-		for _, c := range conns {
-			go func() { _, _ = c[3].Write(line) }()
-			if _, err := io.ReadFull(c[0], got); err != nil {
-				b.Fatal(err)
+	for _, name := range []string{"tcp", "tls"} {
+		b.Run(name, func(b *testing.B) {
+			var held int64
+			for b.Loop() {
+				held = holdIdle(b, name == "tls")
 			}
-		}
-		// The buffers go back after a second of silence.
-		time.Sleep(2 * time.Second)
-		held = float64(inUse()-before) / sessions
-		for _, c := range conns {
-			_, _ = c[0].Close(), c[3].Close()
-		}
-		for range conns {
-			<-stats
+			b.ReportMetric(float64(held), "B/session")
+		})
+	}
+}
+
+func holdIdle(b *testing.B, overTLS bool) int64 {
+	const sessions = 500
+	var conns [sessions][4]net.Conn
+	for i := range conns {
+		client, front := connect(b, overTLS)
+		backend, back := connect(b, overTLS)
+		conns[i] = [...]net.Conn{client, front, back, backend}
+	}
+	before := inUse()
+	stats := make(chan Stats, sessions)
+	for _, c := range conns {
+		go func() { stats <- Run(Leg{Conn: c[1]}, Leg{Conn: c[2]}, time.Hour) }()
+	}
+	line := append(bytes.Repeat([]byte("x"), 60<<10), '\n')
+	got := make([]byte, len(line))
+	for _, c := range conns {
+		go func() { _, _ = c[3].Write(line) }()
+		if _, err := io.ReadFull(c[0], got); err != nil {
+			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(held, "B/session")
+	// Large buffers go back after a second of silence.
+	time.Sleep(2 * time.Second)
+	held := (inUse() - before) / sessions
+	for _, c := range conns {
+		_, _ = c[0].Close(), c[3].Close()
+	}
+	for range conns {
+		<-stats
+	}
+	return held
 }
 
 func inUse() int64 {
