@@ -28,13 +28,14 @@ help:
 	@echo '  fmt          complain about files that gofmt would change'
 	@echo '  vet          go vet for Linux, macOS, Windows, and for 32 bits'
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
-	@echo '  integration  tests against a real Dovecot and Postfix; they need root'
+	@echo '  integration  tests against a real Dovecot, Postfix and Redis; they need root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
 	@echo '  bench        run the benchmarks'
 	@echo '  clean        remove bin'
 	@echo
 	@echo 'One test alone:  go test -race -run NAME ./internal/PACKAGE'
 	@echo '                 go test -race -tags integration -run NAME ./integration'
+	@echo '                 go test -race -tags integration -run NAME ./imapredis'
 	@echo 'With CI=true nothing may be left out: a missing server is a failure.'
 
 build:
@@ -61,7 +62,7 @@ fmt:
 vet:
 	$(call step,go vet)
 	@$(GO) vet ./...
-	@$(GO) vet -tags integration ./integration
+	@$(GO) vet -tags integration ./integration ./imapredis ./internal/guard ./internal/redistest
 	$(call step,go vet for macOS)
 	@GOOS=darwin $(GO) vet ./...
 	$(call step,go vet for Windows)
@@ -78,6 +79,9 @@ unit:
 integration:
 	$(call step,building the server for the integration tests with the race detector)
 	@$(GO) build -race -o bin/caddy-race ./cmd/caddy
+	$(call step,the guard with Redis)
+	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis
+	@$(GO) test -race -count=1 -tags integration -run '^TestRedis' ./internal/guard
 	$(call step,integration tests)
 	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race $(GO) test -race -shuffle=on -count=1 -tags integration .
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/caddyimap"
 	"github.com/caddy-imap/caddy-imap/caddysasl"
+	"github.com/caddy-imap/caddy-imap/imapredis"
 	"github.com/caddy-imap/caddy-imap/internal/dovecotauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -41,24 +42,35 @@ const route = "{\nlayer4 {\n:143 {\nroute {\n"
 var blocks = []block{
 	{
 		"The app imap", caddyimap.App{}, "{\nimap {\n%s\n}\n}", "apps.imap",
-		map[string][]string{"hostname": {"a.example b.example"}, "backend": {"x {\nupstream a\n}"}, "guard": {"{\nfailure_delay 1s\n}"}},
+		map[string][]string{"hostname": {"a.example b.example"}, "backend": {"x {\nupstream a\n}"}, "guard": {"{\nfailure_delay 1s\n}"}, "log_user": {"all"}},
 	},
 	{
 		"The guard", caddyimap.Guard{}, "{\nimap {\nguard {\n%s\n}\n}\n}", "apps.imap.guard",
-		map[string][]string{"failure_delay": {"1s"}},
+		map[string][]string{
+			"off": {""}, "account_failures": {"1"}, "known_reserve": {"1"}, "account_window": {"1s"}, "failure_delay": {"1s"}, "source_failures": {"1"},
+			"source_ban": {"1s"}, "exempt": {"a b"}, "domain": {"A b"}, "positive_cache": {"1s"}, "store": {"local"},
+		},
+	},
+	{
+		"The store redis", imapredis.Store{}, "{\nimap {\nguard {\nstore redis {\n%s\n}\n}\n}\n}", "apps.imap.guard.store",
+		map[string][]string{
+			"address": {"a b"}, "username": {"x"}, "password": {"x"}, "db": {"1"}, "key_prefix": {"x"}, "tls": {"on", "off"}, "tls_server_name": {"a"},
+			"tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"}, "tls_insecure_skip_verify": {""},
+		},
 	},
 	{
 		"A backend", caddyimap.Backend{}, "{\nimap {\nbackend x {\n%s\n}\n}\n}", "apps.imap.backends.x",
 		map[string][]string{
 			"upstream": {"a b"}, "tls": {"off"}, "tls_server_name": {"a"}, "tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"},
 			"tls_insecure_skip_verify": {""}, "dial_timeout": {"1s"}, "auth_timeout": {"1s"}, "username": {"x"}, "auth_command": {"x"}, "probe": {"x"},
+			"max_sessions_per_user": {"1"},
 		},
 	},
 	{
 		"The handler imap", caddyimap.Handler{}, route + "imap {\n%s\n}\n}\n}\n}\n}", "apps.layer4.servers.srv0.routes.0.handle.0",
 		map[string][]string{
 			"connection_policy": {"{\nalpn x\n}"}, "implicit_tls": {""}, "insecure_auth": {""}, "mechanisms": {"A B"}, "login_timeout": {"1s"},
-			"idle_timeout": {"1s"}, "max_auth_failures": {"1"}, "banner": {"x"}, "capability": {"+X -Y"},
+			"idle_timeout": {"1s"}, "max_auth_failures": {"1"}, "banner": {"x"}, "trusted_clients": {"a b"}, "capability": {"+X -Y"},
 		},
 	},
 	{
@@ -111,7 +123,8 @@ func TestOptionsPage(t *testing.T) {
 		})
 	}
 	for name, fields := range comments {
-		if len(fields) > 0 && name != "Upstream" { // which is documented with Backend
+		isElem := slices.ContainsFunc(slices.Collect(maps.Values(lists)), func(elem reflect.Type) bool { return elem.Name() == name })
+		if len(fields) > 0 && !isElem {
 			t.Errorf("%s: no table for the type %s", optionsPage, name)
 		}
 	}
@@ -161,6 +174,9 @@ func checkExamples(t *testing.T, b block, option string, documented []string) {
 		}
 		if object, ok := value.(map[string]any); ok {
 			delete(object, "handler")
+			if _, inline := object["store"].(string); inline {
+				delete(object, "store") // the module's name, and no option of it
+			}
 		}
 		for _, leaf := range leaves("", value) {
 			i := slices.IndexFunc(documented, func(path string) bool {
@@ -198,6 +214,12 @@ func leaves(path string, value any) (paths []string) {
 	return paths
 }
 
+// lists are types of fields whose elements are documented with the field.
+var lists = map[reflect.Type]reflect.Type{
+	reflect.TypeFor[[]*caddyimap.Upstream]():   reflect.TypeFor[caddyimap.Upstream](),
+	reflect.TypeFor[[]caddyimap.GuardDomain](): reflect.TypeFor[caddyimap.GuardDomain](),
+}
+
 // jsonFields returns the paths of a type's fields in JSON, with their defaults as
 // the comments in the code tell them.
 func jsonFields(typ reflect.Type, comments map[string]map[string]string) map[string]string {
@@ -207,8 +229,8 @@ func jsonFields(typ reflect.Type, comments map[string]map[string]string) map[str
 		if name == "" || name == "-" {
 			continue
 		}
-		if f.Type == reflect.TypeFor[[]*caddyimap.Upstream]() {
-			for sub, text := range jsonFields(reflect.TypeFor[caddyimap.Upstream](), comments) {
+		if elem, is := lists[f.Type]; is {
+			for sub, text := range jsonFields(elem, comments) {
 				fields[name+"[]."+sub] = text
 			}
 			continue
@@ -225,7 +247,7 @@ var defaultText = regexp.MustCompile(`(?s)Default( port)?:\s+(.*)\.$`)
 func fieldComments(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	comments := make(map[string]map[string]string)
-	for _, file := range goFiles(t, "caddyimap", "caddysasl") {
+	for _, file := range goFiles(t, "caddyimap", "caddysasl", "imapredis") {
 		parsed := parse(t, file, parser.ParseComments)
 		ast.Inspect(parsed, func(n ast.Node) bool {
 			spec, ok := n.(*ast.TypeSpec)
@@ -269,7 +291,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	app := a.(*caddyimap.App)
-	values := map[string]any{"The guard": app.Guard, "A backend": app.Backends["x"]}
+	values := map[string]any{"The app imap": app, "The guard": app.Guard, "A backend": app.Backends["x"]}
 	for heading, id := range map[string]string{"The handler imap": "imap", "The handler dovecot_auth": "dovecot_auth"} {
 		if values[heading], err = ctx.LoadModuleByID("layer4.handlers."+id, json.RawMessage(`{}`)); err != nil {
 			t.Fatal(err)
@@ -287,6 +309,9 @@ func TestDefaults(t *testing.T) {
 				return tag != "" && tag == strings.Trim(row[1], "`")
 			})
 			want := strings.Trim(row[2], "`")
+			if field.IsValid() && field.Kind() == reflect.Pointer && field.Type().Elem().Kind() == reflect.Int {
+				field = field.Elem()
+			}
 			var got string
 			switch {
 			case !field.IsValid() || field.IsZero() && field.Kind() != reflect.Bool:

@@ -6,6 +6,7 @@
 //   - the layer4 handlers dovecot_auth and dovecot_userdb, which serve Postfix and
 //     other mail servers, in package caddysasl;
 //   - the command imap-proxy, in package imapcmd;
+//   - the guard's store redis, in package imapredis;
 //   - all modules of caddy-l4.
 //
 // A server with it is built by
@@ -20,4 +21,5 @@ import (
 	_ "github.com/caddy-imap/caddy-imap/caddyimap"
 	_ "github.com/caddy-imap/caddy-imap/caddysasl"
 	_ "github.com/caddy-imap/caddy-imap/imapcmd"
+	_ "github.com/caddy-imap/caddy-imap/imapredis"
 )

@@ -7,16 +7,17 @@
 package caddyimap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 )
 
@@ -52,29 +53,26 @@ type App struct {
 	// How password guessing is made hard.
 	Guard *Guard `json:"guard,omitempty"`
 
+	// Whose names logs, events and the admin API show: `known` for those who were
+	// let in, now or before, and for what looks like a name, `all`, or `none`.
+	// Some people type their password where their name belongs. Default: `known`.
+	LogUser string `json:"log_user,omitempty"`
+
 	// generation is higher in apps that were provisioned later.
 	generation uint64
 	// retired is set when the configuration is over, or was never started.
 	retired atomic.Bool
+	// ran is set when the configuration has started as a whole.
+	ran atomic.Bool
 
-	tls    *caddytls.TLS
-	login  *loginLog
+	tls      *caddytls.TLS
+	storage  certmagic.Storage
+	guardRun *guardRun
+	events   *eventQueue
+	// ctx is for its end only; nothing is done with it that takes time.
+	ctx    caddy.Context
 	logger *zap.Logger
 }
-
-// Guard makes password guessing hard.
-type Guard struct {
-	// How long after a login has begun its refusal is sent, at the earliest.
-	// It is the same whatever the reason is, so that guessing is slow and the
-	// time tells nothing. Failures of the backend are told at once. It can be
-	// at most 10s. Default: `2s`.
-	FailureDelay caddy.Duration `json:"failure_delay,omitempty"`
-}
-
-const (
-	defaultFailureDelay = 2 * time.Second
-	maxFailureDelay     = 10 * time.Second
-)
 
 // CaddyModule returns the Caddy module information.
 func (*App) CaddyModule() caddy.ModuleInfo {
@@ -90,16 +88,25 @@ var generations atomic.Uint64
 // Provision sets up the app.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.generation = generations.Add(1)
-	a.logger = ctx.Logger()
-	a.login = newLoginLog(a.logger)
+	a.ctx, a.logger = ctx, ctx.Logger()
+	if a.LogUser == "" {
+		a.LogUser = logKnown
+	}
+	if err := oneOf("log_user", a.LogUser, logKnown, logAll, logNone); err != nil {
+		return err
+	}
 	if a.Guard == nil {
 		a.Guard = new(Guard)
 	}
-	if a.Guard.FailureDelay == 0 {
-		a.Guard.FailureDelay = caddy.Duration(defaultFailureDelay)
+	if err := a.Guard.provision(ctx); err != nil {
+		return fmt.Errorf("guard: %w", err)
 	}
-	if d := time.Duration(a.Guard.FailureDelay); d < 0 || d > maxFailureDelay {
-		return fmt.Errorf("guard: failure_delay %s: must be more than 0 and at most %s", d, maxFailureDelay)
+	if err := a.registerMetrics(ctx); err != nil {
+		return err
+	}
+	a.storage = ctx.Storage()
+	if err := a.provisionEvents(ctx); err != nil {
+		return err
 	}
 	for name, b := range a.Backends {
 		if name == "" {
@@ -113,24 +120,60 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("backend %s: %w", name, err)
 		}
 	}
-	return a.provisionHostnames(ctx)
+	if err := a.provisionHostnames(ctx); err != nil {
+		return err
+	}
+	return a.whenStarted()
 }
 
-// Start makes the app the one that handlers use.
-func (a *App) Start() error {
-	apps.start(a)
+// whenStarted has started called, by Caddy's event of that name.
+func (a *App) whenStarted() error {
+	if err := a.events.app.On("started", startedHandler{a}); err != nil {
+		return fmt.Errorf("waiting for the start of all apps: %w", err)
+	}
 	return nil
 }
 
-// Stop makes way for the app that is the newest without this one, if any.
+// startedHandler handles the event that all apps have started.
+type startedHandler struct{ app *App }
+
+// Handle implements caddyevents.Handler.
+func (h startedHandler) Handle(context.Context, caddy.Event) error {
+	h.app.started()
+	return nil
+}
+
+// Start has the guard count for the app. Handlers use the app only from when the
+// whole configuration has started, so that no login goes to a backend of one that
+// fails to.
+func (a *App) Start() error {
+	if err := a.startGuard(); err != nil {
+		return err
+	}
+	a.events.start()
+	return nil
+}
+
+// started is told when all apps of the configuration have started.
+func (a *App) started() {
+	a.ran.Store(true)
+	apps.start(a)
+	a.events.begin()
+	a.manageCertificates()
+}
+
+// Stop makes way for the app that is the newest without this one, if any. What has
+// begun with this app is told of by that one.
 func (a *App) Stop() error {
 	a.retire()
-	return nil
+	a.events.stop()
+	return a.stopGuard()
 }
 
 // Cleanup is for apps that were never started.
 func (a *App) Cleanup() error {
 	a.retire()
+	closeForgotten(a.ctx, a.logger)
 	return nil
 }
 

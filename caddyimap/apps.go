@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/emersion/go-imap/v2"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -84,54 +86,138 @@ func RefBackend(ctx caddy.Context, name string) (*BackendRef, error) {
 // errNoApp says that the configuration has no imap app any more.
 var errNoApp = errors.New("the configuration has no imap app any more")
 
-// find returns the newest app, and its backend of the reference's name. Apps are
-// started in no fixed order, so a new handler may be asked before its app has
-// started; its own app is the newest then. The app is nil if there is none.
+// find returns the newest app that runs, and its backend of the reference's name.
+// A new handler may be asked before its configuration has started as a whole; it
+// uses the one before then, unless there is none, or none with such a backend. The
+// app is nil if there is none at all.
 func (r *BackendRef) find() (*App, *Backend, error) {
 	app := apps.newest.Load()
-	if !r.own.retired.Load() && (app == nil || app.generation < r.own.generation) {
+	var b *Backend
+	err := errNoApp
+	if app != nil {
+		b, err = app.backend(r.name)
+	}
+	if err != nil && !r.own.retired.Load() && (app == nil || app.generation < r.own.generation) {
 		app = r.own
+		b, err = app.backend(r.name)
 	}
-	if app == nil {
-		return nil, nil, errNoApp
-	}
-	b, err := app.backend(r.name)
 	return app, b, err
 }
 
 // Check asks the backend about an attempt of the Dovecot auth protocol, and
-// leaves no session behind.
+// leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
-	return r.attempt(ctx, a, func(b *Backend) login.Verdict { return b.check(ctx, a, imapauth.Plain) })
+	return r.attempt(ctx, a, true, func(ctx context.Context, a *login.Attempt, b *Backend) login.Verdict {
+		return b.check(ctx, a, imapauth.Plain)
+	})
 }
 
-// open logs an attempt of an IMAP client in.
+// open logs an attempt of an IMAP client in, unless the user has too many sessions.
 func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login.Session, v login.Verdict) {
-	v = r.attempt(ctx, a, func(b *Backend) login.Verdict {
-		var v login.Verdict
-		session, v = b.open(ctx, a, imapauth.Keep)
+	v = r.attempt(ctx, a, false, func(ctx context.Context, a *login.Attempt, b *Backend) (v login.Verdict) {
+		end, ok := b.beginSession(a)
+		if !ok {
+			return login.ThrottledFor(imap.ResponseCodeLimit, 0, errTooManySessions)
+		}
+		defer func() {
+			if session == nil { // even after a panic
+				end()
+			}
+		}()
+		if session, v = b.open(ctx, a, imapauth.Keep); session != nil {
+			session.End = end
+		}
 		return v
 	})
+	r.Hold(ctx, a, v)
 	return session, v
 }
 
-// attempt finds the backend, asks it, logs what it said, and holds refusals back
-// for the time that the guard wants.
-func (r *BackendRef) attempt(ctx context.Context, a *login.Attempt, ask func(*Backend) login.Verdict) login.Verdict {
+// banned says whether an address is not even to be greeted.
+func (r *BackendRef) banned(addr netip.Addr) bool {
+	app, _, _ := r.find()
+	return app != nil && app.Guard.banned(plain(addr))
+}
+
+// shownUser returns the name of somebody who was let in as the log may show it.
+func (r *BackendRef) shownUser(user string) string {
+	app, _, _ := r.find()
+	if app == nil {
+		app = r.own
+	}
+	shown, _ := app.nameToShow(user, true)
+	return shown
+}
+
+// ask is how a backend is asked about an attempt, with the name that it wants.
+type ask func(ctx context.Context, a *login.Attempt, b *Backend) login.Verdict
+
+// attempt finds the backend, asks it as far as the guard lets it, and tells what
+// came of it.
+func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, checkOnly bool, ask ask) login.Verdict {
+	a := *typed
+	a.Remote = plain(a.Remote)
 	app, b, err := r.find()
 	if err != nil {
 		if app == nil {
 			app = r.own
 		}
 		v := login.UnavailableFor(err)
-		app.login.write(ctx, a, r.name, v)
+		app.log(ctx, &a, r.name, v, adviceConfig)
 		return v
 	}
-	v := login.DeniedWith("")
-	if a.Check() == nil {
-		v = ask(b)
+	// What no backend would be asked about is no guess.
+	renamed, v := b.rename(&a)
+	if renamed != nil {
+		v = app.Guard.decide(ctx, b, &a, checkOnly, func(ctx context.Context) login.Verdict { return ask(ctx, renamed, b) })
 	}
-	app.login.write(ctx, a, b.name, v)
-	app.Guard.hold(ctx, a, v)
+	app.successor().log(ctx, &a, b.name, v, adviceBackend)
 	return v
+}
+
+// Refused tells of an attempt that the backend is not asked about.
+func (r *BackendRef) Refused(ctx context.Context, a *login.Attempt, v login.Verdict) {
+	app, b, _ := r.find()
+	if app == nil {
+		app = r.own
+	}
+	name := r.name
+	if b != nil {
+		name = b.name
+	}
+	app.log(ctx, a, name, v, adviceBackend)
+}
+
+// Hold waits until a verdict of Check may be told.
+func (r *BackendRef) Hold(ctx context.Context, a *login.Attempt, v login.Verdict) {
+	app, _, _ := r.find()
+	if app == nil {
+		app = r.own
+	}
+	app.Guard.hold(ctx, a, v)
+}
+
+// Abandoned says whether the configuration of the handler was given up before it
+// ran. A connection may have come to one of its listeners all the same. Nobody is to
+// be served by it, since what the configuration says never came to be.
+func (r *BackendRef) Abandoned() bool { return r.own.retired.Load() && !r.own.ran.Load() }
+
+// VerifiesDomain says whether the backend is told the domain of a user's name. If
+// it is not, nobody has verified that the user has that domain.
+func (r *BackendRef) VerifiesDomain() bool {
+	b, err := r.own.backend(r.name)
+	return err != nil || b.username.UsesDomain()
+}
+
+// plain returns an address as the guard and networks know it: an IPv4 address as
+// one, and without the name of our own network interface.
+func plain(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
+
+// successor returns the app that has taken the place of this one while it was
+// waiting for a backend, or this one.
+func (a *App) successor() *App {
+	if newest := apps.newest.Load(); a.retired.Load() && newest != nil {
+		return newest
+	}
+	return a
 }

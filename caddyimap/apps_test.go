@@ -95,8 +95,9 @@ func TestReload(t *testing.T) {
 	second := w.load(w.app(w.backend(two.Addr())))
 	current := second.ref("exchange")
 	asks(t, old, one)
-	asks(t, current, two) // its own app is newer than the one that runs
+	asks(t, current, one) // its own app is newer, but may fail to start yet
 	second.start()
+	asks(t, current, two)
 	asks(t, old, two)
 	first.stop()
 	asks(t, old, two)
@@ -105,12 +106,18 @@ func TestReload(t *testing.T) {
 	// The third configuration fails to start as a whole, after its imap app.
 	third := w.load(w.app(w.backend(three.Addr())))
 	failed := third.ref("exchange")
-	third.start()
-	asks(t, old, three)
+	if err := third.app.Start(); err != nil {
+		t.Fatal(err)
+	}
+	asks(t, old, two)
+	asks(t, failed, two)
 	third.stop()
 	asks(t, old, two)
 	asks(t, current, two)
 	asks(t, failed, two)
+	if !failed.Abandoned() || old.Abandoned() || current.Abandoned() {
+		t.Error("what is abandoned is not the one that failed")
+	}
 
 	// The fourth fails before that.
 	fourth := w.load(w.app(w.backend(three.Addr())))

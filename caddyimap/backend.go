@@ -12,9 +12,11 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/emersion/go-imap/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/glue"
+	"github.com/caddy-imap/caddy-imap/internal/guard"
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
@@ -72,7 +74,13 @@ type Backend struct {
 	// `off`, or `auto` where the server looks like Exchange. Default: `auto`.
 	Probe string `json:"probe,omitempty"`
 
+	// How many sessions one user may have at a time, on this instance. Exchange
+	// lets users have 16 by default, and takes one more for a wrong password.
+	// Default: no limit.
+	MaxSessionsPerUser int `json:"max_sessions_per_user,omitempty"`
+
 	name     string
+	guard    guard.Config
 	username *login.Template
 	// addresses are those of the upstreams, and configs what there is to know
 	// about each.
@@ -104,7 +112,10 @@ const (
 
 // provision sets up the backend.
 func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error) {
-	b.name = name
+	b.name, b.guard = name, app.Guard.cfg
+	if b.MaxSessionsPerUser < 0 {
+		return fmt.Errorf("max_sessions_per_user %d: must be more than 0", b.MaxSessionsPerUser)
+	}
 	if len(b.Upstreams) == 0 {
 		return errors.New("it has no upstream; add one with the option upstream")
 	}
@@ -156,6 +167,8 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		b.addresses = append(b.addresses, cfg.Address)
 		b.configs[cfg.Address] = cfg
 	}
+	// A refusal is remembered for these servers and this name only.
+	b.guard.Backend = strings.Join(append([]string{name, b.Username}, b.addresses...), "\x00")
 	return nil
 }
 
@@ -278,7 +291,7 @@ func isLocal(addr caddy.NetworkAddress) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// open logs an attempt in. Without an auth_command the one given is used.
+// open logs a renamed attempt in. Without an auth_command the one given is used.
 func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) (*login.Session, login.Verdict) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
@@ -286,10 +299,10 @@ func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.A
 	if c == nil {
 		return nil, v
 	}
-	return c.Open(ctx, b.rename(a), command)
+	return c.Open(ctx, a, command)
 }
 
-// check logs an attempt in and out again. Without an auth_command the one given is
+// check logs a renamed attempt in and out again. Without an auth_command the one given is
 // used.
 func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) login.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
@@ -298,7 +311,7 @@ func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.
 	if c == nil {
 		return v
 	}
-	return c.Check(ctx, b.rename(a), command)
+	return c.Check(ctx, a, command)
 }
 
 // connect returns a connection that somebody can log in on, or the verdict that
@@ -317,13 +330,28 @@ func (b *Backend) dial(ctx context.Context, addr string) (*imapauth.Client, erro
 	return imapauth.Dial(ctx, b.configs[addr])
 }
 
-// rename returns the attempt with the name that the backend wants. Whom the user
-// wants to be is renamed in the same way.
-func (b *Backend) rename(a *login.Attempt) *login.Attempt {
+// errRename says that the backend cannot be asked about what was made of a name.
+var errRename = errors.New("the option username makes a name of this one that no backend can be asked about")
+
+// rename returns the attempt with the name that the backend wants, or the verdict
+// that there is none. Whom the user wants to be is renamed in the same way.
+func (b *Backend) rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
 	renamed := *a
 	renamed.User = b.username.Expand(a.User)
 	if a.AuthzID != "" {
 		renamed.AuthzID = b.username.Expand(a.AuthzID)
 	}
-	return &renamed
+	switch {
+	case a.Check() != nil:
+		v := login.DeniedWith("")
+		v.Err = login.ErrUnsafe
+		return nil, v
+	case renamed.Check() != nil:
+		// The password may be right, and nobody should be told that it is not.
+		return nil, login.UnavailableFor(errRename)
+	case a.NoDelegates && login.IsDelegate(renamed.User):
+		// As in CORP\alice\bob, made of alice\bob.
+		return nil, login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
+	}
+	return &renamed, login.Verdict{}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/emersion/go-imap/v2"
+
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -194,7 +196,7 @@ func TestAuthCommand(t *testing.T) {
 		if tc.check {
 			r.Check(t.Context(), a)
 		} else if session, v := r.open(t.Context(), a); v.Result == login.Granted {
-			_ = session.Conn.Close()
+			session.Close()
 		}
 		var got []string
 		for _, l := range fake.Logins() {
@@ -291,4 +293,27 @@ func TestBackendClientAuth(t *testing.T) {
 	cert := w.ca.Issue(imaptest.Leaf{Names: []string{"proxy.example.org"}, Client: true})
 	b.TLS.ClientCertificateFile, b.TLS.ClientCertificateKeyFile = cert.CertFile, cert.KeyFile
 	asks(t, w.load(w.app(b)).ref(""), fake)
+}
+
+// TestDelegateByTemplate pins that a name which asks for the mailbox of somebody
+// else once the template is applied gets nowhere, where that is not allowed.
+func TestDelegateByTemplate(t *testing.T) {
+	w := newWorld(t)
+	fake := w.fake()
+	b := w.backend(fake.Addr())
+	b.Username = `CORP\{imap.user}`
+	c := w.load(w.app(b))
+	c.start()
+	defer c.stop()
+	a := attempt()
+	a.User, a.NoDelegates = `alice\bob`, true
+	v := c.ref("exchange").Check(t.Context(), a)
+	if v.Result != login.Denied || v.Code != imap.ResponseCodeAuthorizationFailed || len(fake.Logins()) != 0 {
+		t.Errorf("%v %s, and the backend saw %d logins", v.Result, v.Code, len(fake.Logins()))
+	}
+	a.NoDelegates = false
+	c.ref("exchange").Check(t.Context(), a)
+	if got := fake.Logins(); len(got) != 1 || got[0].User != `CORP\alice\bob` {
+		t.Errorf("where that is allowed, the backend saw %v", got)
+	}
 }

@@ -2,7 +2,8 @@ package caddyimap
 
 import (
 	"encoding/json"
-	"strings"
+	"fmt"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -46,18 +47,17 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //			...
 //		}
 //		guard {
-//			failure_delay <duration>
+//			...
 //		}
+//		log_user known|all|none
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the option
 	return glue.Options{
-		"hostname": glue.Values(1, -1, func(names []string) error {
-			a.Hostnames = append(a.Hostnames, names...)
-			return nil
-		}).Repeated(),
-		"backend": glue.Segment(a.unmarshalBackend).Repeated(),
-		"guard":   glue.Segment(a.unmarshalGuard).Repeated(),
+		"hostname": glue.List(&a.Hostnames).Repeated(),
+		"backend":  glue.Segment(a.unmarshalBackend).Repeated(),
+		"guard":    glue.Segment(a.unmarshalGuard).Repeated(),
+		"log_user": glue.Text(&a.LogUser),
 	}.Block(d)
 }
 
@@ -87,7 +87,78 @@ func (a *App) unmarshalGuard(d *caddyfile.Dispenser) error {
 		return d.Errf("duplicate option 'guard'")
 	}
 	a.Guard = new(Guard)
-	return glue.Options{"failure_delay": glue.Duration(&a.Guard.FailureDelay)}.Block(d)
+	return a.Guard.UnmarshalCaddyfile(d)
+}
+
+// UnmarshalCaddyfile sets up the guard from Caddyfile tokens behind its name.
+// Syntax:
+//
+//	guard {
+//		off
+//		account_failures <number>
+//		known_reserve <number>
+//		account_window <duration>
+//		failure_delay <duration>
+//		source_failures <number>
+//		source_ban <duration>
+//		exempt <cidr>...
+//		domain <name> <domain>
+//		positive_cache <duration>
+//		store <module>
+//	}
+func (g *Guard) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return glue.Options{
+		"off":              glue.Flag(&g.Off),
+		"account_failures": glue.Number(&g.AccountFailures),
+		"known_reserve": glue.Values(1, 1, func(values []string) error {
+			n, err := strconv.Atoi(values[0])
+			if err != nil || n < 0 {
+				return fmt.Errorf("%s: not a whole number of at least 0", values[0])
+			}
+			g.KnownReserve = &n
+			return nil
+		}),
+		"account_window":  glue.Duration(&g.AccountWindow),
+		"failure_delay":   glue.Duration(&g.FailureDelay),
+		"source_failures": glue.Number(&g.SourceFailures),
+		"source_ban":      glue.Duration(&g.SourceBan),
+		"exempt":          glue.List(&g.Exempt),
+		"domain": glue.Values(2, 2, func(values []string) error {
+			g.Domains = append(g.Domains, GuardDomain{Name: values[0], Domain: values[1]})
+			return nil
+		}).Repeated(),
+		"positive_cache": glue.Duration(&g.PositiveCache),
+		"store": glue.Segment(func(d *caddyfile.Dispenser) (err error) {
+			g.StoreRaw, err = unmarshalStore(d)
+			return err
+		}),
+	}.Block(d)
+}
+
+// guardStores is the namespace of modules in which several instances count
+// together.
+const guardStores = "imap.guard.stores"
+
+// unmarshalStore reads the name of a store's module, and what it is told.
+func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
+	d.Next() // consume the name of the option
+	if !d.NextArg() {
+		return nil, d.Errf("option 'store': module is missing")
+	}
+	name := d.Val()
+	id := guardStores + "." + name
+	if _, err := caddy.GetModule(id); err != nil {
+		return nil, d.Errf("option 'store': unknown module '%s'; known are %s", name, glue.KnownModules(guardStores))
+	}
+	module, err := caddyfile.UnmarshalModule(d, id)
+	if err != nil {
+		return nil, err
+	}
+	store, ok := module.(GuardStore)
+	if !ok {
+		return nil, d.Errf("option 'store': module '%s' is no store for the guard", name)
+	}
+	return layer4.SetModuleNameInline("store", name, caddyconfig.JSON(store, nil))
 }
 
 // UnmarshalCaddyfile sets up the backend from Caddyfile tokens behind its name.
@@ -100,6 +171,7 @@ func (a *App) unmarshalGuard(d *caddyfile.Dispenser) error {
 //		username <template>
 //		auth_command keep|login|plain
 //		probe auto|on|off
+//		max_sessions_per_user <number>
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -118,66 +190,22 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			return nil
 		}).Repeated(),
-		"dial_timeout":    glue.Duration(&b.DialTimeout),
-		"auth_timeout":    glue.Duration(&b.AuthTimeout),
-		"username":        glue.Text(&b.Username),
-		"auth_command":    glue.Text(&b.AuthCommand),
-		"probe":           glue.Text(&b.Probe),
-		"tls":             glue.Text(&b.TLSMode),
-		"tls_server_name": withTLS(glue.Text(&t.ServerName)),
-		"tls_client_auth": withTLS(glue.Values(1, 2, func(values []string) error {
-			if len(values) == 1 {
-				t.ClientCertificateAutomate = values[0]
-			} else {
-				t.ClientCertificateFile, t.ClientCertificateKeyFile = values[0], values[1]
-			}
-			return nil
-		})),
+		"dial_timeout":             glue.Duration(&b.DialTimeout),
+		"auth_timeout":             glue.Duration(&b.AuthTimeout),
+		"username":                 glue.Text(&b.Username),
+		"auth_command":             glue.Text(&b.AuthCommand),
+		"probe":                    glue.Text(&b.Probe),
+		"max_sessions_per_user":    glue.Number(&b.MaxSessionsPerUser),
+		"tls":                      glue.Text(&b.TLSMode),
+		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
+		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),
 		"tls_insecure_skip_verify": withTLS(glue.Flag(&t.InsecureSkipVerify)),
-		"tls_trust_pool": withTLS(glue.Segment(func(d *caddyfile.Dispenser) (err error) {
-			t.CARaw, err = trustPool(d)
-			return err
-		})),
+		"tls_trust_pool":           withTLS(glue.TrustPool(&t.CARaw)),
 	}.Block(d)
 	if hasTLS {
 		b.TLS = &t
 	}
 	return err
-}
-
-// trustPools is the namespace of modules that know authorities.
-const trustPools = "tls.ca_pool.source"
-
-// trustPool reads the name of a module that knows authorities, and what it is
-// told.
-func trustPool(d *caddyfile.Dispenser) (json.RawMessage, error) {
-	d.Next() // consume the name of the option
-	if !d.NextArg() {
-		return nil, d.Errf("option 'tls_trust_pool': module is missing")
-	}
-	name := d.Val()
-	id := trustPools + "." + name
-	if _, err := caddy.GetModule(id); err != nil {
-		return nil, d.Errf("option 'tls_trust_pool': unknown module '%s'; known are %s", name, knownTrustPools())
-	}
-	module, err := caddyfile.UnmarshalModule(d, id)
-	if err != nil {
-		return nil, err
-	}
-	ca, ok := module.(caddytls.CA)
-	if !ok {
-		return nil, d.Errf("option 'tls_trust_pool': module '%s' knows no authorities", name)
-	}
-	return layer4.SetModuleNameInline("provider", name, caddyconfig.JSON(ca, nil))
-}
-
-// knownTrustPools ends an error message.
-func knownTrustPools() string {
-	var names []string
-	for _, module := range caddy.GetModules(trustPools) {
-		names = append(names, module.ID.Name())
-	}
-	return strings.Join(names, ", ")
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
@@ -193,12 +221,15 @@ func knownTrustPools() string {
 //		idle_timeout <duration>
 //		max_auth_failures <number>
 //		banner <text>
+//		trusted_clients <cidr>...
 //		capability <+name|-name>...
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the handler
 	if d.NextArg() {
-		h.Backend = d.Val()
+		if h.Backend = d.Val(); h.Backend == "" {
+			return d.Errf("name of the backend is empty")
+		}
 	}
 	return glue.Options{
 		"connection_policy": glue.Segment(func(d *caddyfile.Dispenser) error {
@@ -213,10 +244,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"idle_timeout":      glue.Duration(&h.IdleTimeout),
 		"max_auth_failures": glue.Number(&h.MaxAuthFailures),
 		"banner":            glue.Text(&h.Banner),
-		"capability": glue.Values(1, -1, func(changes []string) error {
-			h.Capability = append(h.Capability, changes...)
-			return nil
-		}).Repeated(),
+		"trusted_clients":   glue.List(&h.TrustedClients),
+		"capability":        glue.List(&h.Capability).Repeated(),
 	}.Block(d)
 }
 

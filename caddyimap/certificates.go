@@ -1,14 +1,12 @@
 package caddyimap
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
@@ -39,9 +37,6 @@ func (a *App) provisionHostnames(ctx caddy.Context) error {
 		return fmt.Errorf("loading the tls app for the certificates of the hostnames: %w", err)
 	}
 	a.tls = app.(*caddytls.TLS)
-	if err := a.manageWhenStarted(ctx); err != nil {
-		return err
-	}
 
 	var internal []string
 	for _, name := range a.Hostnames {
@@ -95,28 +90,13 @@ func (a *App) hasPolicy(name string) bool {
 	return false
 }
 
-// manageWhenStarted has the certificates managed once all apps have started. The
-// tls app must have by then: it is changed by its start without a lock, which
-// obtaining a certificate for another app would read at the same time. Caddy starts
-// apps in no fixed order.
-func (a *App) manageWhenStarted(ctx caddy.Context) error {
-	app, err := ctx.App("events")
-	if err != nil {
-		return fmt.Errorf("loading the events app: %w", err)
+// manageCertificates has the certificates obtained, in the background, and renewed.
+// The tls app must have started: its start changes what obtaining a certificate
+// reads, without a lock, and Caddy starts apps in no fixed order.
+func (a *App) manageCertificates() {
+	if len(a.Hostnames) == 0 {
+		return
 	}
-	if err := app.(*caddyevents.App).On("started", certificateManager{a}); err != nil {
-		return fmt.Errorf("waiting for the start of all apps: %w", err)
-	}
-	return nil
-}
-
-// certificateManager acts on the event that all apps have started.
-type certificateManager struct{ app *App }
-
-// Handle implements caddyevents.Handler. It has the certificates obtained, in the
-// background, and renewed.
-func (m certificateManager) Handle(context.Context, caddy.Event) error {
-	a := m.app
 	names := make(map[string]struct{}, len(a.Hostnames))
 	for _, name := range a.Hostnames {
 		if !a.tls.HasCertificateForSubject(name) { // from files, or for another app
@@ -126,5 +106,4 @@ func (m certificateManager) Handle(context.Context, caddy.Event) error {
 	if err := a.tls.Manage(names); err != nil {
 		a.logger.Error("the certificates of the hostnames cannot be managed", zap.Strings("hostnames", a.Hostnames), zap.Error(err))
 	}
-	return nil
 }

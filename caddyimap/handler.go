@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -68,6 +67,12 @@ type Handler struct {
 	// The name in the greeting. Default: `Caddy`.
 	Banner string `json:"banner,omitempty"`
 
+	// Networks and addresses of clients that log in for others, such as webmail,
+	// in CIDR notation. They are believed when they name the address of their own
+	// client with the command ID, as `x-originating-ip`, before they log in; what
+	// the log shows and the guard counts is that address then. Default: none.
+	TrustedClients []string `json:"trusted_clients,omitempty"`
+
 	// Changes to the capabilities that clients are told before they log in and
 	// after: `+NAME` adds one, `-NAME` takes one away. Default: none.
 	Capability []string `json:"capability,omitempty"`
@@ -83,6 +88,7 @@ const (
 	defaultMaxAuthFailures = 3
 	defaultBanner          = "Caddy"
 	maxBanner              = 200
+	minTimeout             = time.Second
 	alpnIMAP               = "imap"
 )
 
@@ -112,7 +118,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		MaxAuthFailures: h.MaxAuthFailures,
 		ImplicitTLS:     h.ImplicitTLS,
 		InsecureAuth:    h.InsecureAuth,
+		Banned:          backend.banned,
 		Open:            backend.open,
+	}
+	if len(h.TrustedClients) > 0 {
+		trusted, err := glue.ParseNetworks("trusted_clients", h.TrustedClients)
+		if err != nil {
+			return err
+		}
+		h.front.Trusted = trusted.Contains
 	}
 	if err := h.setCapabilities(); err != nil {
 		return err
@@ -134,8 +148,13 @@ func (h *Handler) setDefaults(repl *caddy.Replacer) error {
 	if h.MaxAuthFailures == 0 {
 		h.MaxAuthFailures = defaultMaxAuthFailures
 	}
-	if h.LoginTimeout < 0 || h.IdleTimeout < 0 || h.MaxAuthFailures < 0 {
-		return errors.New("login_timeout, idle_timeout and max_auth_failures must be more than 0")
+	for name, d := range map[string]caddy.Duration{"login_timeout": h.LoginTimeout, "idle_timeout": h.IdleTimeout} {
+		if d := time.Duration(d); d < minTimeout {
+			return fmt.Errorf("%s %s: must be at least %s; a number without a unit counts nanoseconds", name, d, minTimeout)
+		}
+	}
+	if h.MaxAuthFailures < 0 {
+		return fmt.Errorf("max_auth_failures %d: must be more than 0", h.MaxAuthFailures)
 	}
 	h.Banner = repl.ReplaceAll(h.Banner, "")
 	if h.Banner == "" {
@@ -156,22 +175,24 @@ func isNotText(r rune) bool { return r < ' ' || r > '~' }
 
 // setCapabilities reads the changes to the capability lists.
 func (h *Handler) setCapabilities() error {
+	seen := make(map[string]bool)
 	for _, change := range h.Capability {
-		sign, name := change, ""
+		sign, name := "", ""
 		if change != "" {
 			sign, name = change[:1], strings.ToUpper(change[1:])
 		}
-		if name == "" || strings.ContainsFunc(name, isNotAtom) {
-			return fmt.Errorf("capability %q: must be + or - and a name", change)
-		}
 		switch {
-		case sign == "-":
-			h.front.RemoveCaps = append(h.front.RemoveCaps, name)
-		case sign != "+":
-			return fmt.Errorf("capability %q: must begin with + or -", change)
+		case name == "" || strings.ContainsFunc(name, isNotAtom) || sign != "+" && sign != "-":
+			return fmt.Errorf("capability %q: must be + or - and a name", change)
 		case decidedHere(name):
-			return fmt.Errorf("capability %q: it follows from TLS and mechanisms, and cannot be added", change)
-		default:
+			return fmt.Errorf("capability %q: it follows from TLS and the option mechanisms, and can be neither added nor taken away", change)
+		case seen[name]:
+			return fmt.Errorf("capability %q: named twice", change)
+		}
+		seen[name] = true
+		if sign == "-" {
+			h.front.RemoveCaps = append(h.front.RemoveCaps, name)
+		} else {
 			h.front.AddCaps = append(h.front.AddCaps, name)
 		}
 	}
@@ -181,11 +202,12 @@ func (h *Handler) setCapabilities() error {
 // isNotAtom reports what a capability's name cannot hold (RFC 9051 section 9).
 func isNotAtom(r rune) bool { return isNotText(r) || strings.ContainsRune(` ()[]{}%*"\`, r) }
 
-// decidedHere reports whether a capability would promise what is decided by other
-// options, or would let clients past the login.
+// decidedHere reports whether a capability follows from other options, such as
+// LOGINDISABLED, without which clients would send passwords in clear text, or would
+// let clients past the login.
 func decidedHere(name string) bool {
 	switch imap.Cap(name) {
-	case imap.CapStartTLS, imap.CapLoginDisabled, imap.CapUnauthenticate:
+	case imap.CapIMAP4rev1, imap.CapStartTLS, imap.CapLoginDisabled, imap.CapUnauthenticate:
 		return true
 	}
 	return strings.HasPrefix(name, "AUTH=")
@@ -199,6 +221,10 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	}
 	// The app was loaded before, for the backend.
 	app := h.backend.own
+	if _, err := ctx.AppIfConfigured("tls"); err != nil {
+		h.logger.Warn("no client can start TLS, and thus log in, since there is no certificate: " +
+			"name the server with the option hostname of the imap app, or load a certificate with the tls app")
+	}
 	for _, policy := range h.ConnectionPolicies {
 		if policy == nil {
 			return errors.New("connection_policies: a policy is null")
@@ -234,6 +260,10 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 	conn := glue.NewConn(cx)
 	defer conn.Recovered(h.logger)
+	if h.backend.Abandoned() || !conn.IsStream() {
+		conn.Reset()
+		return nil
+	}
 	ctx, done, ok := glue.Begin()
 	if !ok {
 		return nil
@@ -256,27 +286,36 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 // idLength is that of a session's id, in characters with five bits each.
 const idLength = 12
 
+// byeGrace is how long a response may take to be complete when the process ends,
+// so that BYE can follow it.
+const byeGrace = 2 * time.Second
+
 // relay carries the session until it ends, or the process does.
 func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.Logger) {
-	conns := []net.Conn{s.Conn, s.Backend.Conn}
-	stop := context.AfterFunc(ctx, func() {
-		for _, c := range conns {
-			_ = c.SetDeadline(time.Unix(1, 0))
-			_ = c.Close()
-		}
-	})
-	defer stop()
+	defer s.Backend.Close()
+	user := h.backend.shownUser(s.User)
 	start := time.Now()
+<<<<<<< HEAD
 	stats := relay.New(
+=======
+	session := relay.New(
+>>>>>>> main
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
 		relay.Options{
 			Idle:           time.Duration(h.IdleTimeout),
 			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
 		},
+<<<<<<< HEAD
 	).Run()
+=======
+	)
+	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
+	defer stop()
+	stats := session.Run()
+>>>>>>> main
 	logger.Info("session ended",
-		zap.String("user", s.User),
+		zap.String("user", user),
 		zap.String("upstream", s.Backend.Upstream),
 		zap.Duration("duration", time.Since(start)),
 		zap.Int64("bytes_in", stats.FromClient),

@@ -15,6 +15,8 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/imapfront"
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // alpnTLS is the configuration of a tls handler before ours.
@@ -263,13 +265,13 @@ func TestHandlerLimits(t *testing.T) {
 	cl.ask("b LOGIN x wrong", "b NO [AUTHENTICATIONFAILED]", "* BYE")
 	cl.closed()
 
-	h := c.handler(&Handler{InsecureAuth: true, LoginTimeout: 1})
+	h := c.handler(&Handler{InsecureAuth: true, LoginTimeout: caddy.Duration(time.Second)})
 	cl = serve(t, h)
 	cl.expect("* OK", "* BYE Disconnected for inactivity.")
 	cl.closed()
 
 	// Only the session's own timeout is short.
-	cl = serve(t, c.handler(&Handler{InsecureAuth: true, IdleTimeout: 1}))
+	cl = serve(t, c.handler(&Handler{InsecureAuth: true, IdleTimeout: caddy.Duration(time.Second)}))
 	cl.expect("* OK")
 	cl.logIn()
 	cl.closed()

@@ -174,13 +174,14 @@ func TestHandlerErrors(t *testing.T) {
 	w := newWorld(t)
 	c := w.load(w.app(w.backend("127.0.0.1:1")))
 	for want, h := range map[string]Handler{
-		"login_timeout, idle_timeout and max_auth_failures must be more than 0": {LoginTimeout: -1},
-		"idle_timeout and max_auth_failures must be more than 0":                {IdleTimeout: caddy.Duration(-time.Hour)},
-		"max_auth_failures must be more than 0":                                 {MaxAuthFailures: -1},
-		"connection_policies: a policy is null":                                 {ConnectionPolicies: caddytls.ConnectionPolicies{nil}},
-		`capability "": must be + or - and a name`:                              {Capability: []string{""}},
-		`banner "a\r\nb": must be at most 200 printable ASCII characters`:       {Banner: "a\r\nb"},
-		"setting up connection_policies: ":                                      {ConnectionPolicies: caddytls.ConnectionPolicies{{ProtocolMin: "ssl3"}}},
+		"login_timeout -1ns: must be at least 1s":                                             {LoginTimeout: -1},
+		"login_timeout 30ns: must be at least 1s; a number without a unit counts nanoseconds": {LoginTimeout: 30},
+		"idle_timeout -1h0m0s: must be at least 1s":                                           {IdleTimeout: caddy.Duration(-time.Hour)},
+		"max_auth_failures -1: must be more than 0":                                           {MaxAuthFailures: -1},
+		"connection_policies: a policy is null":                                               {ConnectionPolicies: caddytls.ConnectionPolicies{nil}},
+		`capability "": must be + or - and a name`:                                            {Capability: []string{""}},
+		`banner "a\r\nb": must be at most 200 printable ASCII characters`:                     {Banner: "a\r\nb"},
+		"setting up connection_policies: ":                                                    {ConnectionPolicies: caddytls.ConnectionPolicies{{ProtocolMin: "ssl3"}}},
 	} {
 		if err := h.Provision(c.ctx); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)

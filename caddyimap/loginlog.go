@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode"
@@ -17,11 +18,6 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
-// loginLog writes one line about each login.
-type loginLog struct{ logger *zap.Logger }
-
-func newLoginLog(logger *zap.Logger) *loginLog { return &loginLog{logger: logger} }
-
 // nameKey makes hashes of names useless to whoever has the log alone. It is the
 // same in all configurations of a process.
 var nameKey = []byte(rand.Text())
@@ -30,48 +26,92 @@ var nameKey = []byte(rand.Text())
 // names are the same.
 const hashLength = 6
 
-// write tells about an attempt. Whatever a user typed into the field for his name
-// may be his password, so a name that was not granted is only shown if it looks
-// like one.
+// What an operator can do about a backend that gives no answer.
+const (
+	adviceBackend = "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
+	adviceConfig  = "see what the handlers and the backends of the configuration are called"
+)
+
+// log tells about an attempt, in one line, the same for all handlers.
 //
 // A backend that gives no answer is the operator's trouble, and an error besides.
-func (l *loginLog) write(ctx context.Context, a *login.Attempt, backend string, v login.Verdict) {
+func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v login.Verdict, advice string) {
 	fields := []zap.Field{
 		zap.Stringer("result", v.Result),
 		zap.String("code", string(v.Code)),
-		zap.String("service", a.Service),
+		zap.String("service", at.Service),
 	}
-	if v.Result == login.Granted || looksLikeName(a.User) {
-		fields = append(fields, zap.String("user", a.User))
-	} else {
-		fields = append(fields, zap.String("user", "?"), zap.String("user_hash", hashName(a.User)))
+	user, hash := a.nameToShow(at.User, v.Result == login.Granted)
+	fields = append(fields, zap.String("user", user))
+	if hash != "" {
+		fields = append(fields, zap.String("user_hash", hash))
 	}
-	if a.Remote.IsValid() {
-		fields = append(fields, zap.Stringer("remote_ip", a.Remote))
+	if at.Remote.IsValid() {
+		fields = append(fields, zap.Stringer("remote_ip", at.Remote))
 	}
-	if a.TLS != 0 {
-		fields = append(fields, zap.String("tls_version", caddytls.ProtocolName(a.TLS)))
+	if at.TLS != 0 {
+		fields = append(fields, zap.String("tls_version", caddytls.ProtocolName(at.TLS)))
 	}
 	fields = append(fields,
-		zap.String("mechanism", a.Mechanism),
+		zap.String("mechanism", at.Mechanism),
 		zap.String("backend", backend),
 		zap.String("upstream", v.Upstream),
-		zap.Duration("duration", time.Since(a.Start)),
-		zap.String("session", a.ID),
+		zap.Duration("duration", time.Since(at.Start)),
+		zap.String("session", at.ID),
 	)
 	if v.Err != nil {
 		fields = append(fields, zap.Error(v.Err))
 	}
-	l.logger.Info("login", fields...)
+	a.logger.Info("login", fields...)
+	a.loginDone(at, backend, v)
 	if v.Result != login.Unavailable || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	advice := "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
-	if v.Upstream == "" { // nobody was asked
-		advice = "see what the handlers and the backends of the configuration are called"
+	a.logger.Error("a password could not be checked, because the backend gave no answer that decides: "+advice,
+		zap.String("backend", backend), zap.String("upstream", v.Upstream), zap.Error(v.Err), zap.String("session", at.ID))
+}
+
+// addrText is empty for an address that is not known.
+func addrText(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return ""
 	}
-	l.logger.Error("a password could not be checked, because the backend gave no answer that decides: "+advice,
-		zap.String("backend", backend), zap.String("upstream", v.Upstream), zap.Error(v.Err), zap.String("session", a.ID))
+	return addr.String()
+}
+
+// The words of log_user.
+const (
+	logKnown = "known"
+	logAll   = "all"
+	logNone  = "none"
+)
+
+// nameToShow returns a user name as it may be shown, and a hash of it if that says
+// nothing. Whatever somebody typed into the field for his name may be his
+// password, so the name of one who was not let in is only shown if somebody was
+// let in with it before, or if it looks like a name.
+func (a *App) nameToShow(user string, granted bool) (name, hash string) {
+	show := granted
+	switch a.LogUser {
+	case logNone:
+		show = false
+	case logAll:
+		show = true
+	default:
+		show = show || looksLikeName(user) || a.knows(user)
+	}
+	if show {
+		return user, ""
+	}
+	return "?", hashName(user)
+}
+
+// knows says whether somebody was let in with a name. That of a known account with
+// something behind it is none, since all of it counts as that account: in
+// alice@2026 and alice/2026 it may be the rest that is secret.
+func (a *App) knows(user string) bool {
+	return !a.Guard.Off && !strings.ContainsAny(user, `@/\`) && !strings.ContainsFunc(user, isOddInName) &&
+		a.Guard.current().Knows(&a.Guard.cfg, user)
 }
 
 func hashName(name string) string {
@@ -91,7 +131,7 @@ func looksLikeName(s string) bool {
 		return false
 	}
 	if domain, user, found := strings.Cut(s, `\`); found {
-		return user != "" && isLabel(domain)
+		return user != "" && isLabel(domain) && !strings.ContainsFunc(user, isOddInLogon)
 	}
 	at := strings.LastIndexByte(s, '@')
 	if at <= 0 {
@@ -111,6 +151,12 @@ func looksLikeName(s string) bool {
 // isOddInName reports what no name has and a log should not show, such as what
 // changes the direction of writing.
 func isOddInName(r rune) bool { return r == ' ' || r == '"' || !unicode.IsPrint(r) }
+
+// isOddInLogon reports what the part of a name behind its domain does not have,
+// unlike many passwords.
+func isOddInLogon(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(`.-_@/\`, r)
+}
 
 // isLabel reports whether the text could be a part of a domain name.
 func isLabel(s string) bool {

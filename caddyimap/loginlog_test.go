@@ -5,12 +5,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -26,8 +29,13 @@ func writeLogin(ctx context.Context, a *login.Attempt, v login.Verdict) []byte {
 		EncodeLevel: zapcore.LowercaseLevelEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
 	})
 	core := zapcore.NewCore(encoder, zapcore.AddSync(&buf), zapcore.DebugLevel)
-	newLoginLog(zap.New(core)).write(ctx, a, "exchange", v)
+	bareApp(zap.New(core), logKnown).log(ctx, a, "exchange", v, adviceBackend)
 	return buf.Bytes()
+}
+
+// bareApp is an app that was not provisioned, and only logs.
+func bareApp(logger *zap.Logger, logUser string) *App {
+	return &App{Guard: &Guard{Off: true}, LogUser: logUser, logger: logger, events: &eventQueue{app: new(caddyevents.App)}}
 }
 
 // loginLine is the one line of INFO about an attempt.
@@ -201,6 +209,110 @@ func TestLoginSecret(t *testing.T) {
 	for _, v := range []login.Verdict{login.DeniedWith(""), login.UnavailableFor(errors.New("down"))} {
 		if found := imaptest.Revealed(writeLogin(t.Context(), a, v), testSecret); found != nil {
 			t.Errorf("%s: the log shows %s", v.Result, found)
+		}
+	}
+}
+
+// TestLogUser pins whose names the log shows, by the word of log_user: in the line
+// about a login, in that about the end of a session, in those of the guard, in
+// events and in the admin API.
+func TestLogUser(t *testing.T) {
+	const (
+		known  = "alice"                  // was let in before
+		looks  = "bob@example.org"        // was not
+		secret = "hunter2-is-my-password" // is no name
+		rest   = "alice@hunter2"          // counts as alice, and is none
+		other  = "alice/hunter2"          // likewise
+	)
+	all := []string{known, looks, secret, rest, other}
+	for word, shown := range map[string][]string{
+		"": {known, looks}, "known": {known, looks}, "all": all, "none": nil,
+	} {
+		t.Run("log_user "+word, func(t *testing.T) {
+			w := newWorld(t)
+			fake := w.anyAlice()
+			h := new(heard)
+			w.listen(h, "login", "login_failed", "account_held")
+			g := strict()
+			g.AccountFailures = 1
+			app := w.guarded(g, fake.Addr())
+			app.LogUser = word
+			c := w.load(app)
+			c.startAll()
+			defer c.stop()
+			cl := serve(t, c.handler(&Handler{InsecureAuth: true}))
+			cl.expect("* OK")
+			cl.ask("in LOGIN alice "+testSecret, "* CAPABILITY", loggedIn)
+			_ = cl.conn.Close()
+			cl.wait()
+			for _, user := range all {
+				c.ref("").Check(t.Context(), from("192.0.2.1", user, "wrong"))
+			}
+			_, api := call(t, adminServer(t), "GET", "/imap/guard")
+
+			granted := "?"
+			if word != "none" {
+				granted = "alice"
+			}
+			if got := c.log.one("info", "session ended").text("user"); got != granted {
+				t.Errorf("the session of %s ended", got)
+			}
+			lines := c.log.lines("info", "login")
+			if got := lines[0].text("user"); got != granted {
+				t.Errorf("%s was let in", got)
+			}
+			for i, user := range all {
+				want, hash := user, ""
+				if !slices.Contains(shown, user) {
+					want, hash = "?", hashName(user)
+				}
+				if got := lines[i+1]; got.text("user") != want || got.text("user_hash") != hash {
+					t.Errorf("%s is shown as %s with hash %s", user, got.text("user"), got.text("user_hash"))
+				}
+			}
+			for len(h.events) < 1+len(all) { // and account_held
+				time.Sleep(time.Millisecond)
+			}
+			var told []byte
+			for len(h.events) > 0 {
+				told = fmt.Appendf(told, "%v\n", h.next(t).Data)
+			}
+			everything := slices.Concat(c.log.bytes(), told, []byte(api))
+			for _, user := range all {
+				if found := imaptest.Revealed(everything, user); (found != nil) != slices.Contains(shown, user) && !strings.Contains(user, "alice") {
+					t.Errorf("%s: found %s", user, found)
+				}
+			}
+			if found := imaptest.Revealed(everything, "hunter2"); (found != nil) != (word == "all") {
+				t.Errorf("found %s", found)
+			}
+		})
+	}
+}
+
+// TestBothHandlers pins that the lines of both handlers have the same fields.
+func TestBothHandlers(t *testing.T) {
+	w := newWorld(t)
+	fake := w.anyAlice()
+	c := w.load(w.guarded(strict(), fake.Addr()))
+	c.start()
+	defer c.stop()
+	h := webmail(c)
+	for _, secrets := range [][2]string{{testSecret, testSecret}, {"wrong", "wronger"}, {"wrong", "wronger"}} {
+		c.ref("").Check(t.Context(), from("192.0.2.1", "alice", secrets[0]))
+		logInFrom(t, h, "192.0.2.2", "alice", secrets[1])
+	}
+	lines := c.log.lines("info", "login")
+	if len(lines) != 6 {
+		t.Fatalf("%d lines, want one for each of 6 attempts", len(lines))
+	}
+	for i := 0; i < 6; i += 2 {
+		smtp, imap := slices.Sorted(maps.Keys(lines[i])), slices.Sorted(maps.Keys(lines[i+1]))
+		if !slices.Equal(smtp, imap) || lines[i].text("result") != lines[i+1].text("result") {
+			t.Errorf("the lines differ: %v and %v", lines[i], lines[i+1])
+		}
+		if lines[i].text("service") != "smtp" || lines[i+1].text("service") != "imap" {
+			t.Errorf("services %v and %v", lines[i]["service"], lines[i+1]["service"])
 		}
 	}
 }

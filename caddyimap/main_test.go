@@ -3,13 +3,14 @@ package caddyimap
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 	_ "github.com/caddyserver/caddy/v2/modules/logging"
 	"github.com/mholt/caddy-l4/layer4"
 	"go.uber.org/goleak"
@@ -20,7 +21,19 @@ import (
 
 func TestMain(m *testing.M) {
 	// Caddy's logging and certmagic start a few at import.
-	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+	ignored := goleak.IgnoreCurrent()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	// The id of this instance goes there.
+	if err := os.Setenv("XDG_DATA_HOME", dir); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, ignored, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
 
 // The credentials that the backends of these tests know. The secret is long
@@ -38,9 +51,22 @@ const patience = 20 * time.Second
 type world struct {
 	tb testing.TB
 	ca *imaptest.CA
+	// storage is that of all configurations from now on; nil is for one of its
+	// own for each.
+	storage *storage
+	// apps are the JSON of other apps.
+	apps caddy.ModuleMap
 }
 
-func newWorld(tb testing.TB) *world { return &world{tb, imaptest.NewCA(tb)} }
+// newWorld also begins with an empty guard for apps that are not started, and in
+// the end no session may be counted any longer.
+func newWorld(tb testing.TB) *world {
+	guards.mu.Lock()
+	guards.own = nil
+	guards.mu.Unlock()
+	tb.Cleanup(func() { noSessions(tb) })
+	return &world{tb: tb, ca: imaptest.NewCA(tb)}
+}
 
 // profile is that of a backend that knows testUser only.
 func (w *world) profile() imaptest.Profile {
@@ -89,6 +115,8 @@ type config struct {
 	ctx caddy.Context
 	app *App
 	log *logged
+	// storage is where it keeps things.
+	storage *storage
 	// cancel ends the configuration, as a reload does. More than one call is one.
 	cancel context.CancelFunc
 }
@@ -112,8 +140,12 @@ func (w *world) tryLoad(app *App) (*config, error) {
 		files = append(files, map[string]any{"certificate": cert.CertFile, "key": cert.KeyFile})
 	}
 	log := newLogged(w.tb)
+	storage := w.storage
+	if storage == nil {
+		storage = newStorage(w.tb)
+	}
 	cfg := &caddy.Config{
-		StorageRaw: caddyconfig.JSON(map[string]any{"module": "file_system", "root": w.tb.TempDir()}, nil),
+		StorageRaw: storage.config(),
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{
 			WriterRaw:  caddyconfig.JSON(map[string]any{"output": "imap_test", "key": log.key}, nil),
 			EncoderRaw: json.RawMessage(`{"format": "json"}`),
@@ -130,7 +162,8 @@ func (w *world) tryLoad(app *App) (*config, error) {
 		"imap": caddyconfig.JSON(app, nil),
 		"tls":  caddyconfig.JSON(map[string]any{"certificates": map[string]any{"load_files": files}}, nil),
 	}
-	c := &config{tb: w.tb, log: log}
+	maps.Copy(cfg.AppsRaw, w.apps)
+	c := &config{tb: w.tb, log: log, storage: storage}
 	c.ctx, c.cancel = caddy.NewContext(base)
 	w.tb.Cleanup(c.cancel)
 	loaded, err := c.ctx.App("imap")
@@ -141,8 +174,15 @@ func (w *world) tryLoad(app *App) (*config, error) {
 	return c, nil
 }
 
-// start starts the app.
+// start starts the app, as the only one of its configuration.
 func (c *config) start() {
+	c.tb.Helper()
+	c.startAlone()
+	c.app.started()
+}
+
+// startAlone starts the app before the others of its configuration.
+func (c *config) startAlone() {
 	c.tb.Helper()
 	if err := c.app.Start(); err != nil {
 		c.tb.Fatal(err)

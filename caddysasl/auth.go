@@ -7,6 +7,7 @@
 package caddysasl
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -89,6 +90,11 @@ type DovecotAuth struct {
 	// `false`.
 	AllowDelegates bool `json:"allow_delegates,omitempty"`
 
+	// usesDomain says that the identity has the domain in it that the user typed.
+	usesDomain bool
+	// abandoned says whether nobody is to be served.
+	abandoned func() bool
+
 	server *dovecotauth.Server
 	access *access
 	logger *zap.Logger
@@ -112,7 +118,12 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("finding the backend: %w", err)
 	}
-	h.server.Check = backend.Check
+	if h.usesDomain && !backend.VerifiesDomain() {
+		return fmt.Errorf("identity %s: nobody has verified the domain in it, since the option username of the backend drops it; "+
+			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity))
+	}
+	h.server.Check, h.server.Refused, h.server.Hold = backend.Check, backend.Refused, backend.Hold
+	h.abandoned = backend.Abandoned
 	return nil
 }
 
@@ -138,19 +149,23 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 	default:
 		return fmt.Errorf("on_unavailable %q: must be disconnect or fail", h.OnUnavailable)
 	}
-	if h.Identity != "" {
-		identity, err := parseIdentity(repl, h.Identity)
-		if err != nil {
-			return fmt.Errorf("identity: %w", err)
-		}
-		h.server.Identity = identity
+	identity, err := parseIdentity(repl, cmp.Or(h.Identity, defaultIdentity))
+	if err != nil {
+		return fmt.Errorf("identity: %w", err)
 	}
-	h.access, err = newAccess(h.Allow, repl, h.logger)
+	h.usesDomain = identity.UsesDomain()
+	h.server.Identity = func(a *login.Attempt) (string, error) {
+		return identity.Expand(dovecotauth.Lower(a.User)), nil
+	}
+	h.access, err = newAccess(h.Allow, h.logger)
 	return err
 }
 
-// parseIdentity makes a function of a template.
-func parseIdentity(repl *caddy.Replacer, s string) (func(*login.Attempt) (string, error), error) {
+// defaultIdentity is the name that was authenticated.
+const defaultIdentity = "{imap.user}"
+
+// parseIdentity reads a template whose names can be told to every mail server.
+func parseIdentity(repl *caddy.Replacer, s string) (*login.Template, error) {
 	template, err := glue.Template(repl, s)
 	if err != nil {
 		return nil, err
@@ -158,9 +173,7 @@ func parseIdentity(repl *caddy.Replacer, s string) (func(*login.Attempt) (string
 	if !dovecotauth.SafeName(template.Expand("user")) {
 		return nil, fmt.Errorf("template %q: must have no spaces and control characters in it, and be of at most 512 bytes", s)
 	}
-	return func(a *login.Attempt) (string, error) {
-		return template.Expand(dovecotauth.Lower(a.User)), nil
-	}, nil
+	return template, nil
 }
 
 // Handle serves one connection of a mail server until it ends. It does not call
@@ -170,6 +183,10 @@ func parseIdentity(repl *caddy.Replacer, s string) (func(*login.Attempt) (string
 // replaced by a new configuration meanwhile. It still asks the newest backend of
 // its name.
 func (h *DovecotAuth) Handle(cx *layer4.Connection, _ layer4.Handler) error {
+	if h.abandoned != nil && h.abandoned() {
+		glue.NewConn(cx).Reset()
+		return nil
+	}
 	return handle(cx, h.access, h.server, h.logger)
 }
 

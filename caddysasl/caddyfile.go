@@ -19,7 +19,9 @@ import (
 func (h *DovecotAuth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the handler
 	if d.NextArg() {
-		h.Backend = d.Val()
+		if h.Backend = d.Val(); h.Backend == "" {
+			return d.Errf("name of the backend is empty")
+		}
 	}
 	return glue.Options{
 		"mechanisms":      glue.List(&h.Mechanisms),

@@ -20,7 +20,7 @@ type server interface {
 func handle(cx *layer4.Connection, allow *access, srv server, logger *zap.Logger) error {
 	nc := glue.NewConn(cx)
 	defer nc.Recovered(logger)
-	if !allow.allows(nc.Raw.RemoteAddr()) {
+	if !isSocket(nc.Raw) || !allow.allows(nc.Raw.RemoteAddr()) {
 		allow.complain(nc.Raw)
 		nc.Reset()
 		return nil

@@ -150,7 +150,7 @@ func TestHandleResets(t *testing.T) {
 func TestNotAllowed(t *testing.T) {
 	auth, authLogs := newHandler(t, &DovecotAuth{Allow: []string{"192.0.2.0/24"}}, granted)
 	core, userdbLogs := observer.New(zapcore.DebugLevel)
-	access, err := newAccess([]string{"192.0.2.0/24"}, caddy.NewReplacer(), zap.New(core))
+	access, err := newAccess([]string{"192.0.2.0/24"}, zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +208,34 @@ func TestUserDBHandle(t *testing.T) {
 	}
 }
 
+// opaque is a connection of which nobody can tell what is in it, such as that of
+// the throttle handler.
+type opaque struct{ net.Conn }
+
+// TestOpaque pins that an address which may be anybody's claim lets nobody in.
+func TestOpaque(t *testing.T) {
+	h, logs := newHandler(t, new(DovecotAuth), granted)
+	nc, handled := connect(t, h, func(cx *layer4.Connection) *layer4.Connection { return cx.Wrap(opaque{cx}) })
+	if said, err := io.ReadAll(nc); len(said) != 0 {
+		t.Errorf("%q, %v; want nothing", said, err)
+	}
+	<-handled
+	if n := logs.FilterLevelExact(zapcore.ErrorLevel).Len(); n != 1 {
+		t.Errorf("%d errors logged, want 1", n)
+	}
+}
+
+// TestAbandoned pins that nobody is served by what was never put into service.
+func TestAbandoned(t *testing.T) {
+	h, _ := newHandler(t, new(DovecotAuth), granted)
+	h.abandoned = func() bool { return true }
+	nc, handled := connect(t, h, nil)
+	if said, err := io.ReadAll(nc); len(said) != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%q, %v; want a reset", said, err)
+	}
+	<-handled
+}
+
 // panicky is a server with a fault.
 type panicky struct{}
 
@@ -216,7 +244,7 @@ func (panicky) Serve(context.Context, net.Conn) error { panic("my password is hu
 // TestPanic pins that a fault of ours ends one connection and not the process.
 func TestPanic(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
-	access, err := newAccess(nil, caddy.NewReplacer(), zap.NewNop())
+	access, err := newAccess(nil, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

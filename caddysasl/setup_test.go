@@ -103,7 +103,7 @@ func TestAccess(t *testing.T) {
 		{"2001:db8::/32", tcp("2001:db8:1::1"), true},
 		{"fe80::/10", &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}, true},
 	} {
-		a, err := newAccess(strings.Fields(tc.allow), caddy.NewReplacer(), zap.NewNop())
+		a, err := newAccess(strings.Fields(tc.allow), zap.NewNop())
 		if err != nil {
 			t.Errorf("%s: %v", tc.allow, err)
 			continue

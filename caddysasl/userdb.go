@@ -38,7 +38,7 @@ func (*DovecotUserDB) CaddyModule() caddy.ModuleInfo {
 func (h *DovecotUserDB) Provision(ctx caddy.Context) (err error) {
 	h.logger = ctx.Logger()
 	h.server = &dovecotauth.UserDB{Logger: h.logger}
-	h.access, err = newAccess(h.Allow, caddy.NewReplacer(), h.logger)
+	h.access, err = newAccess(h.Allow, h.logger)
 	return err
 }
 

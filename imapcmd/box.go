@@ -7,13 +7,14 @@ import (
 
 // box is what the demo prints: commands to try.
 func box(o *options, dir string) string {
-	root := filepath.Join(dir, "pki", "authorities", "local", "root.crt")
+	root := filepath.Join(dir, rootCertificate)
 	lines := []string{
 		"The proxy runs, in front of a mailbox in memory. Stop it with Ctrl-C.",
 		"User demo, password demo. Things to try in another terminal:",
 		"",
 		"# A dialogue by hand: type  01 LOGIN demo demo  and  02 SELECT INBOX",
-		"openssl s_client -connect " + o.imap + " -starttls imap -quiet",
+		"openssl s_client -connect " + host(o.imap) + " -starttls imap -quiet -CAfile \\",
+		"    " + root,
 		"",
 		"# Read a message, over STARTTLS, with the certificate verified",
 		"curl --cacert " + root + " --ssl-reqd \\",
@@ -38,7 +39,7 @@ func box(o *options, dir string) string {
 
 const ruleWidth = 72
 
-// url names the host as the certificate does.
-func url(scheme, addr string) string {
-	return scheme + "://" + strings.Replace(addr, "127.0.0.1", "localhost", 1)
-}
+// host names the host as the certificate does.
+func host(addr string) string { return strings.Replace(addr, "127.0.0.1", "localhost", 1) }
+
+func url(scheme, addr string) string { return scheme + "://" + host(addr) }

@@ -4,16 +4,22 @@
 package imapcmd
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/caddyserver/certmagic"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-imap/caddy-imap/internal/demo"
@@ -31,12 +37,14 @@ func init() {
 			flags.BoolVar(&o.demo, "demo", false, "Be a demo on loopback ports, with a backend in memory")
 			flags.StringSliceVar(&o.hostnames, "hostname", nil, "Name to have a certificate for; may be repeated")
 			flags.StringSliceVar(&o.upstreams, "to", nil, "IMAP server to log users in at; may be repeated")
-			flags.StringVar(&o.tlsMode, "tls", "starttls", "TLS to that server: starttls, implicit or off")
+			flags.StringVar(&o.tlsMode, "tls", "", `TLS to that server: starttls, implicit or off (default "starttls")`)
+			flags.StringVar(&o.serverName, "tls-server-name", "", "Name in that server's certificate (default the one in --to)")
 			flags.StringVar(&o.trustPool, "tls-trust-pool", "", "PEM file with the authority of that server's certificate")
 			flags.StringVar(&o.imap, "imap", "", `Address for IMAP with STARTTLS (default ":143")`)
 			flags.StringVar(&o.imaps, "imaps", "", `Address for IMAP with implicit TLS (default ":993")`)
 			flags.StringVar(&o.auth, "auth", "", "Address for mail servers that check passwords (default none)")
 			flags.BoolVar(&o.debug, "debug", false, "Write a detailed log")
+			cmd.Args = cobra.NoArgs
 			cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return run(&o) })
 		},
 	})
@@ -57,8 +65,9 @@ In front of a real server:
 
 Caddy gets a certificate for the host name, from a public authority, if the name is
 public and port 80 or 443 of this machine can be reached from there, and otherwise
-from an authority of its own. The upstream's certificate must be valid for the name
-that it is given here; --tls-trust-pool names the file of a private authority.
+from an authority of its own, whose certificate clients have to be given. The
+upstream's certificate must be valid for the name in --to; --tls-server-name says
+what other name it has, --tls-trust-pool the file of a private authority.
 
 The demo listens on 127.0.0.1:1143 (--imap), 127.0.0.1:1993 (--imaps) and
 127.0.0.1:12345 (--auth), needs no root, and leaves nothing behind.
@@ -74,6 +83,7 @@ type options struct {
 	hostnames         []string
 	upstreams         []string
 	tlsMode           string
+	serverName        string
 	trustPool         string
 	imap, imaps, auth string
 	debug             bool
@@ -82,11 +92,11 @@ type options struct {
 // check refuses what cannot be meant, and fills in what was not given.
 func (o *options) check() error {
 	if o.demo {
-		if len(o.hostnames) > 0 || len(o.upstreams) > 0 || o.trustPool != "" {
-			return errors.New("--demo brings a host name and a backend; leave out --hostname, --to and --tls-trust-pool")
+		if len(o.hostnames) > 0 || len(o.upstreams) > 0 || o.tlsMode+o.serverName+o.trustPool != "" {
+			return errors.New("--demo brings a host name and a backend; leave out --hostname, --to and --tls*")
 		}
 		o.setAddresses("127.0.0.1:1143", "127.0.0.1:1993", "127.0.0.1:12345")
-		return nil
+		return o.checkAddresses()
 	}
 	if len(o.hostnames) == 0 {
 		return errors.New("--hostname is missing: the name that clients connect to, such as mail.example.org; or try --demo")
@@ -94,7 +104,25 @@ func (o *options) check() error {
 	if len(o.upstreams) == 0 {
 		return errors.New("--to is missing: the IMAP server to log users in at, such as ex1.corp.example.org; or try --demo")
 	}
+	if o.tlsMode == "" {
+		o.tlsMode = "starttls"
+	}
 	o.setAddresses(":143", ":993", "")
+	return errors.Join(o.checkTrustPool(), o.checkAddresses())
+}
+
+// checkTrustPool refuses a file that no certificate could be verified with.
+func (o *options) checkTrustPool() error {
+	if o.trustPool == "" {
+		return nil
+	}
+	b, err := os.ReadFile(o.trustPool)
+	if err != nil {
+		return fmt.Errorf("--tls-trust-pool: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(b) {
+		return fmt.Errorf("--tls-trust-pool %s: there is no certificate in it, in PEM form", o.trustPool)
+	}
 	return nil
 }
 
@@ -109,21 +137,48 @@ func (o *options) setAddresses(imap, imaps, auth string) {
 	}
 }
 
-// checkAddresses refuses addresses that somebody listens on. Caddy would share
-// them with another Caddy, and connections would come to either.
+// checkAddresses refuses addresses that nobody can listen on, and those that
+// somebody does. Caddy would share them with another Caddy, and connections would
+// come to either.
 func (o *options) checkAddresses() error {
+	seen := make(map[string]string)
 	for _, a := range []struct{ flag, addr string }{{"--imap", o.imap}, {"--imaps", o.imaps}, {"--auth", o.auth}} {
-		addr, err := caddy.ParseNetworkAddress(a.addr)
-		if a.addr == "" || err != nil || addr.IsUnixNetwork() || addr.IsFdNetwork() || addr.PortRangeSize() != 1 {
-			continue // Caddy has better words for what is wrong with it
+		if a.addr == "" {
+			continue
 		}
-		ln, err := net.Listen(addr.Network, addr.JoinHostPort(0))
+		addr, err := caddy.ParseNetworkAddress(a.addr)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s %s: %w", a.flag, a.addr, err)
+		case addr.IsUnixNetwork() || addr.IsFdNetwork():
+			continue
+		case addr.PortRangeSize() != 1 || addr.StartPort == 0:
+			return fmt.Errorf("%s %s: must have a host and one port, or a port alone, as in 127.0.0.1:1143 or :1143", a.flag, a.addr)
+		}
+		host := addr.JoinHostPort(0)
+		if other, taken := seen[host]; taken {
+			return fmt.Errorf("%s %s: that is the address of %s, too", a.flag, a.addr, other)
+		}
+		seen[host] = a.flag
+		ln, err := net.Listen(addr.Network, host)
 		if err != nil {
-			return fmt.Errorf("%s %s: %w; choose another address, or stop who listens there", a.flag, a.addr, err)
+			return fmt.Errorf("%s %s: %w; %s", a.flag, a.addr, err, listenAdvice(err))
 		}
 		_ = ln.Close()
 	}
 	return nil
+}
+
+// listenAdvice says what to do about an address that cannot be listened on.
+func listenAdvice(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "a port below 1024 wants root or the capability CAP_NET_BIND_SERVICE, or choose a higher one"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "stop who listens there, or choose another address"
+	default:
+		return "choose an address of this machine"
+	}
 }
 
 // run starts Caddy and does not return unless that fails.
@@ -132,14 +187,11 @@ func run(o *options) (int, error) {
 	if err := o.check(); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
-	if err := o.checkAddresses(); err != nil {
-		return caddy.ExitCodeFailedStartup, err
-	}
 	if !o.demo {
 		if err := start(o.config()); err != nil {
 			return caddy.ExitCodeFailedStartup, err
 		}
-		fmt.Printf("Proxying IMAP on %s and %s to %v. Stop it with Ctrl-C.\n", o.imap, o.imaps, o.upstreams)
+		fmt.Print(o.summary())
 		select {}
 	}
 	if err := runDemo(o); err != nil {
@@ -147,6 +199,25 @@ func run(o *options) (int, error) {
 	}
 	select {}
 }
+
+// summary is printed when the proxy runs.
+func (o *options) summary() string {
+	text := fmt.Sprintf("Proxying IMAP on %s and, with TLS from the first byte, on %s, to %s.\n", o.imap, o.imaps, strings.Join(o.upstreams, ", "))
+	if o.auth != "" {
+		text += fmt.Sprintf("Mail servers can check passwords on %s.\n", o.auth)
+	}
+	for _, name := range o.hostnames {
+		if !certmagic.SubjectQualifiesForPublicCert(name) {
+			text += fmt.Sprintf("The name %s is not public; clients need the authority in %s.\n",
+				name, filepath.Join(caddy.AppDataDir(), rootCertificate))
+			break
+		}
+	}
+	return text + "Stop it with Ctrl-C.\n"
+}
+
+// rootCertificate is where Caddy's storage has its own authority.
+var rootCertificate = filepath.Join("pki", "authorities", "local", "root.crt")
 
 // start runs the configuration, as JSON, so that what is run is what could have
 // been written.
@@ -180,9 +251,6 @@ func runDemo(o *options) error {
 	o.tlsMode = "off"
 	cfg := o.config()
 	cfg.StorageRaw = object(map[string]any{"module": "file_system", "root": dir})
-	cfg.AppsRaw["pki"] = object(map[string]any{
-		"certificate_authorities": map[string]any{"local": map[string]any{"install_trust": false}},
-	})
 	if err := start(cfg); err != nil {
 		_ = os.RemoveAll(dir)
 		return errors.Join(err, backend.Close())

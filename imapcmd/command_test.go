@@ -40,19 +40,35 @@ func TestCheckAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	o := options{auth: ln.Addr().String()}
-	if err := o.checkAddresses(); err == nil || !strings.HasPrefix(err.Error(), "--auth "+o.auth+": ") {
-		t.Errorf("%v", err)
+	taken := ln.Addr().String()
+	for _, tc := range []struct {
+		o    options
+		want string
+	}{
+		{options{auth: taken}, "stop who listens there"},
+		{options{imap: "127.0.0.1"}, "must have a host and one port"},
+		{options{imap: "127.0.0.1:2000-2001"}, "must have a host and one port"},
+		{options{imaps: "192.0.2.1:1143"}, "choose an address of this machine"},
+		{options{imap: "127.0.0.1:0", imaps: "x:y:z"}, "--imap 127.0.0.1:0: must"},
+	} {
+		if err := tc.o.checkAddresses(); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: %v, want %q", tc.o, err, tc.want)
+		}
 	}
 	_ = ln.Close()
+	o := options{imap: taken}
 	if err := o.checkAddresses(); err != nil {
+		t.Error(err)
+	}
+	o.imaps = taken
+	if err := o.checkAddresses(); err == nil || !strings.Contains(err.Error(), "address of --imap, too") {
 		t.Error(err)
 	}
 }
 
 // TestConfig pins that what the flags become is a configuration that Caddy takes.
 func TestConfig(t *testing.T) {
-	o := options{hostnames: []string{"mail.internal"}, upstreams: []string{"ex1.internal", "ex2.internal:1143"}, tlsMode: "starttls", auth: "127.0.0.1:12345"}
+	o := options{hostnames: []string{"mail.internal"}, upstreams: []string{"ex1.internal", "ex2.internal:1143"}, auth: "127.0.0.1:12399", imap: "127.0.0.1:2143", imaps: "127.0.0.1:2993"}
 	if err := o.check(); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +79,7 @@ func TestConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"dial":"ex2.internal:1143"`, `"listen":[":143"]`, `"listen":[":993"]`, `"listen":["127.0.0.1:12345"]`, `"disabled":true`} {
+	for _, want := range []string{`"dial":"ex2.internal:1143"`, `"tls_mode":"starttls"`, `"install_trust":false`, `"listen":["127.0.0.1:2143"]`, `"listen":["127.0.0.1:12399"]`, `"disabled":true`} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("%s has no %s", b, want)
 		}
@@ -79,13 +95,11 @@ func TestConfig(t *testing.T) {
 
 // TestBox pins that the box names what is listened on.
 func TestBox(t *testing.T) {
-	o := options{demo: true, imap: "127.0.0.1:2143"}
-	if err := o.check(); err != nil {
-		t.Fatal(err)
-	}
+	o := options{demo: true}
+	o.setAddresses("127.0.0.1:2143", "127.0.0.1:1993", "127.0.0.1:12345")
 	text := box(&o, "/somewhere")
 	for _, want := range []string{
-		"-connect 127.0.0.1:2143 -starttls imap", "imap://localhost:2143/", "imaps://localhost:1993/",
+		"-connect localhost:2143 -starttls imap", "imap://localhost:2143/", "imaps://localhost:1993/",
 		"smtpd_sasl_type = dovecot\nsmtpd_sasl_path = inet:127.0.0.1:12345\n", "/somewhere/pki/authorities/local/root.crt",
 	} {
 		if !strings.Contains(text, want) {

@@ -19,6 +19,10 @@ func (o *options) config() *caddy.Config {
 		AppsRaw: caddy.ModuleMap{
 			"imap":   object(o.app()),
 			"layer4": object(map[string]any{"servers": o.servers()}),
+			// Nobody asked for a new authority that this machine trusts.
+			"pki": object(map[string]any{
+				"certificate_authorities": map[string]any{"local": map[string]any{"install_trust": false}},
+			}),
 		},
 	}
 	switch {
@@ -43,10 +47,15 @@ func (o *options) app() map[string]any {
 		upstreams = append(upstreams, map[string]any{"dial": addr})
 	}
 	backend := map[string]any{"upstreams": upstreams, "tls_mode": o.tlsMode}
+	tls := make(map[string]any)
+	if o.serverName != "" {
+		tls["server_name"] = o.serverName
+	}
 	if o.trustPool != "" {
-		backend["tls"] = map[string]any{
-			"ca": map[string]any{"provider": "file", "pem_files": []string{o.trustPool}},
-		}
+		tls["ca"] = map[string]any{"provider": "file", "pem_files": []string{o.trustPool}}
+	}
+	if len(tls) > 0 {
+		backend["tls"] = tls
 	}
 	return map[string]any{
 		"hostnames": o.hostnames,

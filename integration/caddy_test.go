@@ -112,7 +112,13 @@ func (c *caddyServer) Patch(path string, value any) {
 	c.request(http.MethodPatch, path, "application/json", string(b))
 }
 
-func (c *caddyServer) request(method, path, kind, body string) {
+// MoveTo has the backend be at another address.
+func (c *caddyServer) MoveTo(addr string) {
+	c.t.Helper()
+	c.Patch("/config/apps/imap/backends/exchange/upstreams/0/dial", addr)
+}
+
+func (c *caddyServer) request(method, path, kind, body string) (answer string) {
 	c.t.Helper()
 	req, err := http.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
 	if err != nil {
@@ -124,9 +130,11 @@ func (c *caddyServer) request(method, path, kind, body string) {
 		c.t.Fatalf("%s %s: %v", method, path, err)
 	}
 	defer resp.Body.Close()
-	if answer, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK {
-		c.t.Fatalf("%s %s: %s %s", method, path, resp.Status, answer)
+	text, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		c.t.Fatalf("%s %s: %s %s", method, path, resp.Status, text)
 	}
+	return string(text)
 }
 
 // Roots is the authority that Caddy signs the certificates of internal names
@@ -220,8 +228,11 @@ func (c *caddyServer) Stop() {
 // three kinds of listeners, where an address is given.
 type site struct {
 	Hostnames         string // default: mail.internal localhost
+	Globals           string // global options beside ours
+	Guard             string // the options of the guard
 	Backend           string // the options of the backend
 	IMAP, IMAPS, Auth string // addresses
+	AuthFail          string // address of an auth listener with on_unavailable fail
 	IMAPOptions       string // of both IMAP handlers
 	AuthOptions       string
 }
@@ -231,7 +242,11 @@ func (s site) String() string {
 		s.Hostnames = "mail.internal localhost"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\timap {\n\t\thostname %s\n\t\tbackend exchange {\n%s\n\t\t}\n\t}\n\tlayer4 {\n", s.Hostnames, s.Backend)
+	fmt.Fprintf(&b, "%s\n\timap {\n\t\thostname %s\n", s.Globals, s.Hostnames)
+	if s.Guard != "" {
+		fmt.Fprintf(&b, "\t\tguard {\n%s\n\t\t}\n", s.Guard)
+	}
+	fmt.Fprintf(&b, "\t\tbackend exchange {\n%s\n\t\t}\n\t}\n\tlayer4 {\n", s.Backend)
 	route := func(addr, handler, options string) {
 		if addr != "" {
 			fmt.Fprintf(&b, "\t\t%s {\n\t\t\troute {\n\t\t\t\t%s exchange {\n%s\n\t\t\t\t}\n\t\t\t}\n\t\t}\n", addr, handler, options)
@@ -240,6 +255,7 @@ func (s site) String() string {
 	route(s.IMAP, "imap", s.IMAPOptions)
 	route(s.IMAPS, "imap", "implicit_tls\n"+s.IMAPOptions)
 	route(s.Auth, "dovecot_auth", s.AuthOptions)
+	route(s.AuthFail, "dovecot_auth", "on_unavailable fail\n"+s.AuthOptions)
 	b.WriteString("\t}\n")
 	return b.String()
 }

@@ -34,6 +34,7 @@ type dovecot struct {
 	passwords map[string]string
 	disabled  map[string]bool
 	changes   int
+	probes    int
 }
 
 // dovecotSettings are the parts of its configuration that tests choose.
@@ -212,6 +213,14 @@ func (d *dovecot) await(user string, granted bool) {
 	})
 }
 
+// Change gives the user another password, and returns once only that is right.
+func (d *dovecot) Change(user, password string) {
+	d.t.Helper()
+	d.passwords[user] = password
+	d.writeUsers()
+	d.await(user, true)
+}
+
 // Dial connects to it behind everybody's back.
 func (d *dovecot) Dial() *imapclient.Client {
 	d.t.Helper()
@@ -252,6 +261,21 @@ func (d *dovecot) Log() string {
 
 var dovecotLogin = regexp.MustCompile(`imap-login: Info: Login: user=<([^>]*)>`)
 
+// WantLogins waits until it has logged as many logins of the user, which it does a
+// moment after it has granted them, and complains if there are more.
+func (d *dovecot) WantLogins(user string, want int) {
+	d.t.Helper()
+	eventually(d.t, fmt.Sprintf("login %d of %s", want, user), func() error {
+		if n := d.Logins(user); n < want {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
+	if n := d.Logins(user); n != want {
+		d.t.Errorf("%d logins of %s, want %d", n, user, want)
+	}
+}
+
 // Logins counts the logins that it has granted to the user.
 func (d *dovecot) Logins(user string) int {
 	n := 0
@@ -260,5 +284,35 @@ func (d *dovecot) Logins(user string) int {
 			n++
 		}
 	}
+	return n
+}
+
+// dovecotDenied is logged for each password that was checked and found wrong, and
+// for each user that there is not.
+var dovecotDenied = regexp.MustCompile(`auth: Info: passwd-file\((.*),[^,]*,<[^>]*>\): (?:Password mismatch|unknown user)`)
+
+// Denied counts the logins that it has refused. It is exact: what is logged a
+// moment later is waited for, by a login of our own that comes after all others.
+func (d *dovecot) Denied() (n int) {
+	d.t.Helper()
+	d.probes++
+	probe := fmt.Sprintf("probe-%d", d.probes)
+	c := d.Dial()
+	defer c.Close()
+	c.Login(probe, "wrong") // its answer would come later than the line
+	eventually(d.t, "Dovecot to log a refusal", func() error {
+		n = 0
+		seen := false
+		for _, m := range dovecotDenied.FindAllStringSubmatch(d.Log(), -1) {
+			seen = seen || m[1] == probe
+			if !strings.HasPrefix(m[1], "probe-") {
+				n++
+			}
+		}
+		if !seen {
+			return errors.New("it has not")
+		}
+		return nil
+	})
 	return n
 }

@@ -25,9 +25,7 @@ func TestHarness(t *testing.T) {
 	if err := c.Login("alice", good).Wait(); err != nil {
 		t.Error(err)
 	}
-	if n := d.Logins("alice"); n != 1 {
-		t.Errorf("Dovecot logged %d logins, want 1", n)
-	}
+	d.WantLogins("alice", 1)
 	p := startPostfix(t, "inet:"+d.Auth())
 	for _, mechanism := range []string{"PLAIN", "LOGIN"} {
 		for _, more := range [][]string{nil, {"--tls"}} {

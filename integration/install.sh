@@ -11,8 +11,11 @@ wanted=(
 	"postfix:postfix:SMTP AUTH through our auth listener"
 	"swaks:swaks:SMTP AUTH through our auth listener"
 	"Net--SSLeay:libnet-ssleay-perl:SMTP AUTH under STARTTLS, by swaks"
+	"redis-server:redis-server:instances that count wrong passwords together"
+	"redis-cli:redis-tools:instances that count wrong passwords together"
 	"curl:curl:IMAP as curl speaks it"
 	"openssl:openssl:the dialogue of the README"
+	"fail2ban-regex:fail2ban:the filter for fail2ban"
 )
 
 export PATH=$PATH:/usr/sbin:/sbin

@@ -226,9 +226,7 @@ func TestMailboxThroughProxy(t *testing.T) {
 		t.Errorf("LOGOUT: %v", err)
 	}
 	// Each session has logged in at the backend once: ours and the direct one.
-	if n := d.Logins("alice"); n != 2 {
-		t.Errorf("Dovecot saw %d logins, want 2", n)
-	}
+	d.WantLogins("alice", 2)
 	c.Stop()
 }
 

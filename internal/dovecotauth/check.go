@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -43,7 +44,8 @@ func (c *conn) start(r *request) {
 func (c *conn) check(ctx context.Context, r *request) {
 	defer c.checks.Done()
 	defer c.recovered("answering a request")
-	defer func() { <-c.slots }()
+	release := sync.OnceFunc(func() { <-c.slots })
+	defer release()
 	defer r.cancel()
 	stop := c.whenDone(ctx, func() {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -51,8 +53,24 @@ func (c *conn) check(ctx context.Context, r *request) {
 		}
 	})
 	v := c.ask(ctx, r)
+	c.hold(ctx, r, v, release)
 	stop()
 	c.settle(r, v)
+}
+
+// hold waits until the verdict may be told. Others may be asked about meanwhile,
+// unless very many are held already.
+func (c *conn) hold(ctx context.Context, r *request, v login.Verdict, release func()) {
+	if c.server.Hold == nil {
+		return
+	}
+	select {
+	case c.held <- struct{}{}:
+		defer func() { <-c.held }()
+		release()
+	default:
+	}
+	c.server.Hold(ctx, &r.attempt, v)
 }
 
 // ask returns the verdict of Check, or an unavailable one if that panics.
@@ -63,6 +81,14 @@ func (c *conn) ask(ctx context.Context, r *request) (v login.Verdict) {
 			v = login.UnavailableFor(errPanic)
 		}
 	}()
+	if r.refused != nil {
+		v = login.DeniedWith("")
+		v.Err = r.refused
+		if c.server.Refused != nil {
+			c.server.Refused(ctx, &r.attempt, v)
+		}
+		return v
+	}
 	return c.server.Check(ctx, &r.attempt)
 }
 
@@ -87,6 +113,9 @@ func (c *conn) settle(r *request, v login.Verdict) {
 		return
 	}
 	word, fields := answer(v, r.user())
+	if r.refused != nil {
+		word, fields = "FAIL", r.refused.fields
+	}
 	c.reply(word, r.id, fields)
 }
 

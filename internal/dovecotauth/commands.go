@@ -114,7 +114,7 @@ func (c *conn) params(a *login.Attempt, params string) (response []byte, valid b
 		value = unescape(value)
 		switch name {
 		case "service", "protocol":
-			a.Service, service = value, true
+			a.Service, service = serviceName(value), true
 		case "rip":
 			if addr, err := netipAddr(value); err == nil {
 				a.Remote = addr
@@ -138,6 +138,20 @@ func (c *conn) params(a *login.Attempt, params string) (response []byte, valid b
 		return nil, false, violation("AUTH without a service")
 	}
 	return response, valid || !last, nil
+}
+
+// maxService is the longest name of a service that goes into the log.
+const maxService = 32
+
+// serviceName returns the name of a service, such as smtp, or "?" for what is none.
+func serviceName(s string) string {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}
+	if len(s) > maxService || strings.ContainsFunc(s, odd) {
+		return "?"
+	}
+	return s
 }
 
 // cont handles CONT.
@@ -178,9 +192,9 @@ func (c *conn) advance(r *request, response []byte) {
 	}
 	switch {
 	case err != nil: // looked at first: go-sasl's PLAIN is also done then
-		var why *refusal
-		if errors.As(err, &why) {
-			c.fail(r.id, why.fields, why.why)
+		if errors.As(err, &r.refused) {
+			// It takes as long as a wrong password.
+			c.start(r)
 		} else {
 			c.fail(r.id, "", "malformed SASL message")
 		}

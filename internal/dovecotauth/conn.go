@@ -29,6 +29,7 @@ type conn struct {
 	written chan struct{}
 	checks  sync.WaitGroup
 	slots   chan struct{} // one element for each running check
+	held    chan struct{} // one element for each verdict that is held back
 
 	mu       sync.Mutex
 	checking map[uint32]*request // requests with a check under way, not yet answered

@@ -44,7 +44,8 @@ func (s *Server) admit(r *request) error {
 		return &refusal{"", "identity is empty, too long, or has a space or control character in it"}
 	}
 	r.identity = name
-	if !s.AllowDelegates && (a.AuthzID != "" || delegate(a.User)) {
+	a.NoDelegates = !s.AllowDelegates
+	if a.NoDelegates && (a.AuthzID != "" || login.IsDelegate(a.User)) {
 		return &refusal{r.user(), "mailbox of somebody else asked for, and delegates are not allowed"}
 	}
 	return nil
@@ -73,16 +74,6 @@ func SafeName(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.IsSpace(r)
 	})
-}
-
-// delegate says whether a name asks for the mailbox of somebody else, in one of
-// the spellings of Exchange: user/shared, DOM\user\shared, user@domain\shared.
-func delegate(user string) bool {
-	if strings.Contains(user, "/") {
-		return true
-	}
-	before, after, found := strings.Cut(user, `\`)
-	return found && (strings.Contains(before, "@") || strings.Contains(after, `\`))
 }
 
 // DefaultIdentity returns the name that was authenticated, in lower case.

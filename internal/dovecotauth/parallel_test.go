@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -102,24 +101,27 @@ func TestUnavailableAfterCancel(t *testing.T) {
 	})
 }
 
-// TestCancel pins that a cancelled request gets no answer, and its check an end.
+// TestCancel pins that a cancelled request gets no answer. Its check goes on: it
+// counts as a guess, if it is one.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var cancelled atomic.Bool
+		var ended atomic.Int32
 		p := start(t, &Server{OnUnavailable: Fail, Check: func(ctx context.Context, a *login.Attempt) login.Verdict {
 			v := slow(ctx, a)
-			cancelled.Store(ctx.Err() != nil)
+			if ctx.Err() == nil {
+				ended.Add(1)
+			}
 			return v
 		}})
 		p.send(auth(1, "5s"))
 		p.expect("")
 		p.send("CANCEL\t1\n" + auth(1, "1s")) // the id is free at once
 		p.expect("")
-		if !cancelled.Load() {
-			t.Error("the check goes on")
-		}
 		time.Sleep(time.Minute)
 		p.expect("OK\t1\tuser=1s\n")
+		if n := ended.Load(); n != 2 {
+			t.Errorf("%d checks came to an end, want 2", n)
+		}
 		_ = p.hangUp()
 	})
 }
@@ -352,7 +354,84 @@ func TestMechanisms(t *testing.T) {
 			_ = p.hangUp()
 		})
 	}
-	if !Supported("PLAIN") || Supported("CRAM-MD5") || slices.ContainsFunc(login.Mechanisms, func(m string) bool { return !Supported(m) }) {
-		t.Error("Supported is wrong")
-	}
+}
+
+// TestHold pins that verdicts which are held back do not keep others from being
+// asked about.
+func TestHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const held = 2 * maxChecks
+		p := dial(t, &Server{
+			Check: func(_ context.Context, a *login.Attempt) login.Verdict {
+				if a.Secret == "right" {
+					return login.Verdict{Result: login.Granted}
+				}
+				return login.DeniedWith("")
+			},
+			Hold: func(ctx context.Context, _ *login.Attempt, v login.Verdict) {
+				if v.Result == login.Granted {
+					return
+				}
+				select {
+				case <-time.After(2 * time.Second):
+				case <-ctx.Done():
+				}
+			},
+		})
+		_, _ = p.take()
+		p.send(hello)
+		for i := range held {
+			p.send(fmt.Sprintf("AUTH\t%d\tPLAIN\tservice=smtp\tresp=%s\n", i+1, plain("", "bob", "wrong")))
+		}
+		start := time.Now()
+		p.send(fmt.Sprintf("AUTH\t%d\tPLAIN\tservice=smtp\tresp=%s\n", held+1, plain("", "bob", "right")))
+		if said, _ := p.take(); said != fmt.Sprintf("OK\t%d\tuser=bob\n", held+1) || time.Since(start) != 0 {
+			t.Errorf("%q after %v", said, time.Since(start))
+		}
+		time.Sleep(2 * time.Second)
+		if said, _ := p.take(); strings.Count(said, "FAIL\t") != held {
+			t.Errorf("%d refusals, want %d", strings.Count(said, "FAIL\t"), held)
+		}
+		_ = p.hangUp()
+	})
+}
+
+// TestRefused pins that a name which nobody may log in with is told of, and takes
+// as long as a wrong password.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refused []string
+		p := dial(t, &Server{
+			Check: func(context.Context, *login.Attempt) login.Verdict {
+				t.Error("the backend was asked")
+				return login.Verdict{Result: login.Granted}
+			},
+			Refused: func(_ context.Context, a *login.Attempt, v login.Verdict) {
+				if v.Result != login.Denied || v.Err == nil {
+					t.Errorf("%v %v", v.Result, v.Err)
+				}
+				refused = append(refused, a.User)
+			},
+			Hold: func(ctx context.Context, _ *login.Attempt, _ login.Verdict) {
+				select {
+				case <-time.After(2 * time.Second):
+				case <-ctx.Done():
+				}
+			},
+		})
+		_, _ = p.take()
+		p.send(hello)
+		p.send("AUTH\t1\tPLAIN\tservice=smtp\tresp=" + plain("", "alice/shared", "x") + "\n")
+		if said, _ := p.take(); said != "" {
+			t.Errorf("%q at once", said)
+		}
+		time.Sleep(2 * time.Second)
+		if said, _ := p.take(); said != "FAIL\t1\tuser=alice/shared\n" {
+			t.Errorf("%q", said)
+		}
+		if len(refused) != 1 || refused[0] != "alice/shared" {
+			t.Errorf("told of %q", refused)
+		}
+		_ = p.hangUp()
+	})
 }

@@ -15,6 +15,8 @@ type request struct {
 	attempt  login.Attempt
 	identity string
 	sasl     sasl.Server
+	// refused is why the backend is not asked; nil if it is.
+	refused *refusal
 	// expires is when the request is forgotten unless its CONT has come.
 	expires time.Time
 	// cancel ends its check.
@@ -47,15 +49,13 @@ func (c *conn) wait(r *request) {
 }
 
 // forget drops a request, which then gets no answer. It says whether a check was
-// under way for it.
+// under way for it. The check goes on: what comes of it counts, or whoever cancels
+// in time could guess for nothing.
 func (c *conn) forget(id uint32) (checking bool) {
 	delete(c.waiting, id)
 	c.mu.Lock()
 	r := c.checking[id]
 	delete(c.checking, id)
 	c.mu.Unlock()
-	if r != nil {
-		r.cancel()
-	}
 	return r != nil
 }

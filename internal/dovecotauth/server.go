@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -40,6 +39,8 @@ const (
 	// maxChecks is the number of passwords that are checked at a time for one
 	// connection. While there are that many, nothing is read from it.
 	maxChecks = 64
+	// maxHeld is the number of refusals that are held back besides.
+	maxHeld = 1024
 	// maxWaiting is the number of requests that wait for a CONT on one
 	// connection. One more, and the oldest is forgotten.
 	maxWaiting = 64
@@ -65,7 +66,7 @@ const (
 // fields must not change while it serves. It is safe for concurrent use.
 type Server struct {
 	// Mechanisms are the SASL mechanisms to offer, in this order, out of those
-	// that Supported knows. Default: PLAIN and LOGIN.
+	// of login.Mechanisms. Default: PLAIN and LOGIN.
 	Mechanisms []string
 	// Deadline is how long a check may take. When it has passed, the answer is
 	// as if Check had returned an unavailable verdict. Default: DefaultDeadline.
@@ -85,14 +86,14 @@ type Server struct {
 	// Check decides about a password. It must return when its context is done.
 	// Required.
 	Check login.Checker
+	// Refused, if it is set, is told of attempts that Check is not asked about,
+	// since nobody may log in with such a name.
+	Refused func(context.Context, *login.Attempt, login.Verdict)
+	// Hold, if it is set, waits until a verdict may be told. It must return when
+	// its context is done.
+	Hold func(context.Context, *login.Attempt, login.Verdict)
 	// Logger gets what the operator should know. Default: none.
 	Logger *zap.Logger
-}
-
-// Supported says whether the server knows the mechanism, which must be in upper
-// case.
-func Supported(mechanism string) bool {
-	return slices.Contains(login.Mechanisms, mechanism)
 }
 
 func (s *Server) mechanisms() []string {
@@ -142,6 +143,7 @@ func (s *Server) Serve(ctx context.Context, nc net.Conn) error {
 		out:       make(chan []byte, maxQueue),
 		written:   make(chan struct{}),
 		slots:     make(chan struct{}, maxChecks),
+		held:      make(chan struct{}, maxHeld),
 		checking:  make(map[uint32]*request),
 	}
 	return c.serve()

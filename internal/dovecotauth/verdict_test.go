@@ -152,8 +152,8 @@ func TestAttempt(t *testing.T) {
 			},
 		},
 		{
-			"escaped service, no address", "AUTH\t1\tPLAIN\tservice=a\x01tb\x011\x010\x01n\x01r\x01x\x01\trip=NULL\tresp=" + plain("", "a\xfc\"\xe9", "x") + "\n", "",
-			login.Attempt{Service: "a\tb\x01\x00\n\rx", User: "a\xfc\"\xe9", Secret: "x", Mechanism: "PLAIN"},
+			"service that is none, no address", "AUTH\t1\tPLAIN\tservice=a\x01tb\x011\x010\x01n\x01r\x01x\x01\trip=NULL\tresp=" + plain("", "a\xfc\"\xe9", "x") + "\n", "",
+			login.Attempt{Service: "?", User: "a\xfc\"\xe9", Secret: "x", Mechanism: "PLAIN"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestAttempt(t *testing.T) {
 					t.Errorf("start %v, want the time of the last line, %v", got.Start, now)
 				}
 				got.ID, got.Start = "", time.Time{}
-				tc.want.Form = login.FormAuthenticate
+				tc.want.Form, tc.want.NoDelegates = login.FormAuthenticate, true
 				if !reflect.DeepEqual(got, tc.want) {
 					t.Errorf("attempt %+v, want %+v", got, tc.want)
 				}

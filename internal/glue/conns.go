@@ -51,6 +51,17 @@ func (c Conn) Reset() {
 	_ = c.Close()
 }
 
+// IsStream says whether the connection is one of a stream, and not of datagrams,
+// which could be made to answer somebody else.
+func (c Conn) IsStream() bool {
+	switch c.Raw.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	_, datagram := c.LocalAddr().(*net.UDPAddr)
+	return !datagram
+}
+
 // Remote returns the address of the client, as far as other handlers know it:
 // behind a PROXY header it is the one named there.
 func (c Conn) Remote() netip.Addr {
@@ -93,8 +104,9 @@ func rawConn(nc net.Conn) net.Conn {
 	}
 }
 
-// exitTimeout bounds how long the exit of the process waits for connections.
-const exitTimeout = time.Second
+// exitTimeout bounds how long the exit of the process waits for connections, which
+// have a response to complete and a good-bye to say.
+const exitTimeout = 5 * time.Second
 
 // live are all connections of the process, whatever configuration they began
 // with.

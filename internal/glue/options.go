@@ -130,6 +130,9 @@ func (o Options) Block(d *caddyfile.Dispenser) error {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		option, known := o[name]
+		if len(o) == 0 {
+			return d.Errf("unknown option '%s'; there are none", name)
+		}
 		if !known {
 			return d.Errf("unknown option '%s'; known are %s", name, o.names())
 		}

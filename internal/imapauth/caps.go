@@ -13,11 +13,15 @@ import (
 // capabilities is what a backend offers, as it spells it.
 type capabilities []string
 
+// maxCaps is more capabilities than there are; what comes behind them is left out.
+const maxCaps = 512
+
 // parseCaps splits a list. Some servers put two blanks between two names
 // (Exchange 2010). What cannot be a capability is left out, so that the list can
 // be passed on.
 func parseCaps(list []byte) capabilities {
 	words := strings.Fields(string(list))
+	words = words[:min(len(words), maxCaps)]
 	caps := make(capabilities, 0, len(words))
 	for _, w := range words {
 		if isCap(w) {

@@ -87,7 +87,9 @@ func classifyProbe(r *imapwire.Response) login.Verdict {
 	bad := r.Status == imap.StatusResponseTypeBad && says(r, notConnectedWords)
 	if bad || r.Status == imap.StatusResponseTypeNo {
 		err := fmt.Errorf("%w: %s", ErrNotConnected, words(r))
-		return login.ThrottledFor(imap.ResponseCodeUnavailable, 0, err)
+		v := login.ThrottledFor(imap.ResponseCodeUnavailable, 0, err)
+		v.Suspect = true
+		return v
 	}
 	return login.UnavailableFor(refusal(r))
 }

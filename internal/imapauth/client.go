@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -105,8 +106,11 @@ func (c *Client) within(ctx context.Context, phase func(context.Context) error) 
 	if ctx.Err() != nil {
 		return ioError(ctx, nil)
 	}
-	ctx, cancel := context.WithTimeout(ctx, phaseTimeout)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, phaseTimeout)
+		defer cancel()
+	}
 	stop := context.AfterFunc(ctx, c.interrupt)
 	err := phase(ctx)
 	if !stop() && err == nil {
@@ -128,7 +132,7 @@ func (c *Client) prepare(ctx context.Context) error {
 	}
 	c.r = imapwire.NewReader(c.conn)
 	if err := c.greeting(ctx); err != nil {
-		return fmt.Errorf("reading the greeting: %w", err)
+		return fmt.Errorf("reading the greeting%s: %w", c.hint(err), err)
 	}
 	if c.cfg.Mode == StartTLS {
 		if err := c.startTLS(ctx); err != nil {
@@ -187,10 +191,23 @@ func (c *Client) startTLS(ctx context.Context) error {
 func (c *Client) handshake(ctx context.Context) error {
 	conn := tls.Client(c.raw, c.cfg.TLS)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("in the TLS handshake: %w", ioError(ctx, err))
+		return fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), ioError(ctx, err))
 	}
 	c.conn = conn
 	return nil
+}
+
+// hint names the most frequent reason why a conversation does not even begin: the
+// port is one for the other mode.
+func (c *Client) hint(err error) string {
+	var header tls.RecordHeaderError
+	switch {
+	case c.cfg.Mode == ImplicitTLS && errors.As(err, &header):
+		return " (does this port begin in clear text? then TLS is starttls)"
+	case c.cfg.Mode != ImplicitTLS && errors.Is(err, ErrTimeout):
+		return " (does this port begin with TLS? then TLS is implicit)"
+	}
+	return ""
 }
 
 // capability asks for the capabilities before login.

@@ -1,6 +1,10 @@
 package imapfront
 
-import "errors"
+import (
+	"bytes"
+	"errors"
+	"strings"
+)
 
 var errArgs = errors.New("invalid arguments")
 
@@ -35,6 +39,12 @@ func (a *args) astring() (string, error) {
 		return "", errArgs
 	}
 	a.pos++
+	return a.value()
+}
+
+// value returns the string that begins here.
+func (a *args) value() (string, error) {
+	line := a.cmd.lines[a.line]
 	if a.pos == len(line) { // the announcement of a literal was cut off here
 		if a.line == len(a.cmd.literals) {
 			return "", errArgs
@@ -71,6 +81,39 @@ func (a *args) quoted(line []byte) (string, error) {
 	}
 	return "", errArgs
 }
+
+// idFields returns the parameters of ID (RFC 2971), of which there are few, or nil
+// if it has none.
+func (a *args) idFields() (map[string]string, error) {
+	const open = " ("
+	if line := a.cmd.lines[a.line][a.pos:]; !bytes.HasPrefix(line, []byte(open)) {
+		return nil, nil
+	}
+	a.pos += len(open)
+	fields := make(map[string]string)
+	for n := 1; ; n++ {
+		name, err := a.value()
+		if err != nil {
+			return nil, err
+		}
+		value, err := a.astring()
+		if err != nil {
+			return nil, err
+		}
+		fields[strings.ToLower(name)] = value
+		rest := a.cmd.lines[a.line][a.pos:]
+		switch {
+		case len(rest) > 0 && rest[0] == ')':
+			return fields, nil
+		case len(rest) == 0 || rest[0] != ' ' || n == maxIDFields:
+			return nil, errArgs
+		}
+		a.pos++
+	}
+}
+
+// maxIDFields is that of RFC 2971 section 3.3.
+const maxIDFields = 30
 
 func isLenientAtomChar(c byte) bool {
 	switch c {

@@ -124,9 +124,6 @@ func (f *front) attempt() *login.Attempt {
 // decide asks the backend and tells the client.
 func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) error {
 	a.Start = time.Now()
-	if a.Check() != nil {
-		return f.denied(cmd, imap.ResponseCodeAuthenticationFailed)
-	}
 	session, verdict := f.cfg.Open(ctx, a)
 	switch verdict.Result {
 	case login.Granted:
@@ -137,16 +134,21 @@ func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) erro
 	case login.Denied:
 		return f.denied(cmd, verdict.Code)
 	case login.Throttled:
-		f.printf("%s NO [%s] Too many logins, try again later.", cmd.tag, verdict.Code)
+		return f.refused(cmd, verdict.Code, "Too many logins, try again later.")
 	default:
-		f.printf("%s NO [%s] The mail server is not available, try again later.", cmd.tag, imap.ResponseCodeUnavailable)
+		return f.refused(cmd, imap.ResponseCodeUnavailable, "The mail server is not available, try again later.")
 	}
-	return nil
 }
 
-// denied refuses a login, and hangs up on a client that guesses.
+// denied refuses a login for its password.
 func (f *front) denied(cmd *command, code imap.ResponseCode) error {
-	f.printf("%s NO [%s] %s", cmd.tag, code, deniedText(code))
+	return f.refused(cmd, code, deniedText(code))
+}
+
+// refused refuses a login, and hangs up on a client that goes on trying, whatever
+// the reason is: what a backend says to a wrong password may look like anything.
+func (f *front) refused(cmd *command, code imap.ResponseCode, text string) error {
+	f.printf("%s NO [%s] %s", cmd.tag, code, text)
 	if f.failures++; f.failures >= f.cfg.MaxAuthFailures {
 		f.printf("* BYE Too many failed logins.")
 		return ErrTooManyFailures

@@ -34,9 +34,16 @@ type Config struct {
 	ImplicitTLS bool
 	// InsecureAuth takes passwords without TLS.
 	InsecureAuth bool
+	// Banned, if it is set, says whether an address is not even to be greeted.
+	Banned func(netip.Addr) bool
+	// Trusted, if it is set, says whether the client at an address is believed
+	// when it names the address of its own client with ID, as x-originating-ip.
+	// It is greeted even if it is banned.
+	Trusted func(netip.Addr) bool
 	// Open logs a user in at the backend. It is asked only where a password may
-	// be sent, and only about credentials that login.Attempt.Check accepts.
-	// Required.
+	// be sent. It refuses credentials that login.Attempt.Check does not accept,
+	// without asking the backend: so that whoever counts and logs refusals hears
+	// of these as well. Required.
 	Open login.Opener
 }
 

@@ -35,15 +35,18 @@ var (
 	ErrTooManyBad      = errors.New("too many bad commands")
 	ErrTooManyFailures = errors.New("too many failed logins")
 	ErrLogout          = errors.New("the client logged out")
+	ErrBanned          = errors.New("the client's address is banned")
 	ErrNotIMAP         = errors.New("the client does not speak IMAP")
 	ErrInjection       = errors.New("plaintext behind STARTTLS")
 )
 
 // front is one conversation.
 type front struct {
-	cfg    *Config
-	id     string
-	remote netip.Addr
+	cfg *Config
+	id  string
+	// peer is the client's address; remote is that of who logs in, which only a
+	// trusted client may say is another.
+	peer, remote netip.Addr
 
 	conn net.Conn
 	r    *imapwire.Reader
@@ -66,7 +69,7 @@ type front struct {
 // into a debug log.
 func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 	f := &front{
-		cfg: cfg, id: c.ID, remote: c.Remote, conn: c.Conn, tls: c.TLS,
+		cfg: cfg, id: c.ID, peer: c.Remote, remote: c.Remote, conn: c.Conn, tls: c.TLS,
 		deadline: time.Now().Add(cfg.LoginTimeout),
 	}
 	interrupted, err := f.within(ctx)
@@ -80,7 +83,7 @@ func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 		err = f.conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		_ = f.session.Backend.Conn.Close()
+		f.session.Backend.Close()
 		return nil, err
 	}
 	return f.session, nil
@@ -114,6 +117,13 @@ func (f *front) within(ctx context.Context) (interrupted bool, err error) {
 
 // open makes TLS stand if it has to from the start.
 func (f *front) open(ctx context.Context) error {
+	if f.cfg.Banned != nil && f.cfg.Banned(f.peer) && !f.trusted() {
+		if f.tls == nil && f.cfg.ImplicitTLS {
+			return ErrBanned
+		}
+		f.printf("* BYE Too many failed logins from your address, try again later.")
+		return errors.Join(ErrBanned, f.flush())
+	}
 	if f.tls != nil {
 		return f.checkProtocol()
 	}
@@ -201,6 +211,7 @@ func (f *front) dispatch(ctx context.Context, cmd *command) error {
 	case "AUTHENTICATE":
 		return f.authenticate(ctx, cmd)
 	case "ID":
+		f.introduce(cmd)
 		f.printf("* ID NIL")
 		return f.ok(cmd, "ID completed.")
 	}
@@ -208,6 +219,25 @@ func (f *front) dispatch(ctx context.Context, cmd *command) error {
 		return f.bad(cmd, cmd.name+" takes no arguments.")
 	}
 	return f.simple(ctx, cmd)
+}
+
+// trusted says whether the client is believed when it speaks for others.
+func (f *front) trusted() bool { return f.cfg.Trusted != nil && f.cfg.Trusted(f.peer) }
+
+// introduce learns from a trusted client, such as webmail, for whom it speaks. What
+// others say about that is worth nothing.
+func (f *front) introduce(cmd *command) {
+	if !f.trusted() {
+		return
+	}
+	a := args{cmd: cmd}
+	fields, err := a.idFields()
+	if err != nil {
+		return
+	}
+	if addr, err := netip.ParseAddr(fields["x-originating-ip"]); err == nil {
+		f.remote = addr.Unmap().WithZone("")
+	}
 }
 
 // bad answers BAD, and hangs up on a client that does nothing else.

@@ -32,6 +32,7 @@ func (f *front) startTLS(ctx context.Context, cmd *command) error {
 	// The old reader held nothing and is dropped: what it could still receive
 	// belongs to the handshake.
 	f.r.Release()
+	f.remote = f.peer
 	err := f.handshake(ctx)
 	f.r = imapwire.NewReader(f.conn)
 	return err

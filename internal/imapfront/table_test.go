@@ -234,8 +234,8 @@ func testPipelinedSelect(t *testing.T) {
 	}
 	relayed := make(chan relay.Stats)
 	go func() {
-		relayed <- relay.Run(relay.Leg{Conn: s.Conn, Pending: s.Pending},
-			relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered}, time.Minute)
+		relayed <- relay.New(relay.Leg{Conn: s.Conn, Pending: s.Pending},
+			relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered}, relay.Options{Idle: time.Minute}).Run()
 	}()
 	back := &peer{tb: t, conn: p.backend.conns[0]}
 	back.br = bufio.NewReader(back.conn)

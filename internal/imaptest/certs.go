@@ -25,6 +25,14 @@ type CA struct {
 	pool *x509.CertPool
 }
 
+// Certificates are good at any time that a test may think it is: the clock of
+// testing/synctest begins in 2000.
+var (
+	validFrom  = time.Date(1990, time.January, 1, 0, 0, 0, 0, time.UTC)
+	expired    = time.Date(1999, time.January, 1, 0, 0, 0, 0, time.UTC)
+	validUntil = time.Date(2049, time.December, 31, 0, 0, 0, 0, time.UTC)
+)
+
 // NewCA makes an authority with a key of its own. Two of them do not trust each
 // other.
 func NewCA(tb testing.TB) *CA {
@@ -36,8 +44,8 @@ func NewCA(tb testing.TB) *CA {
 	template := &x509.Certificate{
 		SerialNumber:          serial(tb),
 		Subject:               pkix.Name{CommonName: "imaptest authority"},
-		NotBefore:             time.Now().Add(-30 * 24 * time.Hour),
-		NotAfter:              time.Now().Add(24 * time.Hour),
+		NotBefore:             validFrom,
+		NotAfter:              validUntil,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -90,13 +98,13 @@ func (ca *CA) Issue(leaf Leaf) *Certificate {
 	template := &x509.Certificate{
 		SerialNumber: serial(ca.tb),
 		Subject:      pkix.Name{CommonName: leaf.Names[0]},
-		NotBefore:    time.Now().Add(-24 * time.Hour),
-		NotAfter:     time.Now().Add(23 * time.Hour),
+		NotBefore:    validFrom,
+		NotAfter:     validUntil,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	if leaf.Expired {
-		template.NotAfter = time.Now().Add(-time.Hour)
+		template.NotAfter = expired
 	}
 	if leaf.Client {
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}

@@ -2,7 +2,9 @@ package imaptest
 
 import (
 	"crypto/tls"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -21,15 +23,29 @@ type Profile struct {
 	// Clear takes passwords without TLS; otherwise they are refused, and noted.
 	Clear bool
 	// Login answers an attempt with the text behind the tag, such as "NO LOGIN
-	// failed."; an empty answer closes the connection. Default: everybody gets
-	// "OK <command> completed."
+	// failed.", and with a line of its own in front of it or behind it, if there
+	// is one. An answer that begins with "* " has no tag, and closes the
+	// connection, as an empty one does. Default: everybody gets "OK <command>
+	// completed."
 	Login func(l Login) string
+	// MaxSessions is how many sessions a user may have at a time. Further logins
+	// fail, as for a wrong password. Default: no limit.
+	MaxSessions int
+	// MaxCommand is how many bytes a command line or a line of a SASL exchange
+	// may have. One that is longer is BAD. Default: no limit.
+	MaxCommand int
 	// Announce puts the capabilities into an untagged line before the OK of a
 	// login, as Dovecot does and Exchange never does.
 	Announce bool
 	// Namespace is the tagged text that answers NAMESPACE and STATUS after
 	// login. Default: OK, with the data in front.
 	Namespace string
+	// Unconnected says for which logins the OK is not meant: each command behind
+	// it, except for CAPABILITY and LOGOUT, is BAD, and the second one ends the
+	// connection. Default: none.
+	Unconnected func(l Login) bool
+	// ID is the list that answers ID, and Bye the text that answers LOGOUT.
+	ID, Bye string
 	// Session plays the connection from the OK of the login on. Default: it
 	// answers CAPABILITY, NAMESPACE, STATUS, NOOP and LOGOUT, and anything else
 	// with BAD.
@@ -41,6 +57,9 @@ type Profile struct {
 type Fake struct {
 	*Script
 	p Profile
+
+	sessionsMu sync.Mutex
+	sessions   map[string]int
 }
 
 // NewFake starts a Fake on 127.0.0.1.
@@ -64,30 +83,12 @@ func NewFakeAt(tb testing.TB, addr string, p Profile) *Fake {
 	if p.Login == nil {
 		p.Login = func(l Login) string { return "OK " + l.Command + " completed." }
 	}
-	f := &Fake{p: p}
+	set(&p.ID, `("name" "fake")`)
+	set(&p.Bye, "signing off.")
+	f := &Fake{p: p, sessions: make(map[string]int)}
 	f.Script = NewScriptAt(tb, addr, f.play)
 	return f
 }
-
-// Exchange is the profile of an Exchange 2016 or 2019 with STARTTLS and the
-// given certificate. Set Login and Namespace to make it fail in its ways.
-func Exchange(cfg *tls.Config) Profile {
-	return Profile{
-		Greeting: "* OK The Microsoft Exchange IMAP4 service is ready.",
-		Before:   "IMAP4 IMAP4rev1 LOGINDISABLED STARTTLS SASL-IR UIDPLUS MOVE ID UNSELECT CHILDREN IDLE NAMESPACE LITERAL+",
-		Inside:   "IMAP4 IMAP4rev1 AUTH=PLAIN AUTH=NTLM AUTH=GSSAPI SASL-IR UIDPLUS MOVE ID UNSELECT CHILDREN IDLE NAMESPACE LITERAL+",
-		After:    "IMAP4 IMAP4rev1 AUTH=PLAIN AUTH=NTLM AUTH=GSSAPI SASL-IR UIDPLUS MOVE ID UNSELECT CLIENTNETWORKPRESENCELOCATION CHILDREN IDLE NAMESPACE LITERAL+",
-		TLS:      cfg,
-	}
-}
-
-// ExchangeNotConnected is what Exchange answers to every command of a user whose
-// login it has confirmed but not carried out.
-const ExchangeNotConnected = "BAD User is authenticated but not connected."
-
-// ExchangeThrottled is the tagged answer of an Exchange that wants to be left
-// alone for a minute and a half.
-const ExchangeThrottled = "BAD Request is throttled. Suggested Backoff Time: 90000 milliseconds"
 
 func (f *Fake) play(c *Conn) {
 	if f.p.Implicit && c.StartTLS(f.p.TLS) != nil {
@@ -100,13 +101,13 @@ func (f *Fake) play(c *Conn) {
 			return
 		}
 		tag, name, args := SplitCommand(line)
+		if f.p.MaxCommand > 0 && len(line) > f.p.MaxCommand {
+			c.Sendf("%s BAD Command Argument Error. 12", tag)
+			continue
+		}
 		switch name = strings.ToUpper(name); name {
 		case "CAPABILITY":
-			caps := f.p.Before
-			if c.TLS() {
-				caps = f.p.Inside
-			}
-			c.Sendf("* CAPABILITY %s\r\n%s OK CAPABILITY completed.", caps, tag)
+			c.Sendf("* CAPABILITY %s\r\n%s OK CAPABILITY completed.", f.caps(c), tag)
 		case "STARTTLS":
 			if f.p.TLS == nil || c.TLS() {
 				c.Sendf("%s BAD Command received in Invalid state.", tag)
@@ -117,11 +118,11 @@ func (f *Fake) play(c *Conn) {
 				return
 			}
 		case "ID":
-			c.Sendf("* ID (\"name\" \"fake\")\r\n%s OK ID completed.", tag)
+			c.Sendf("* ID %s\r\n%s OK ID completed.", f.p.ID, tag)
 		case "NOOP":
 			c.Sendf("%s OK NOOP completed.", tag)
 		case "LOGOUT":
-			c.Sendf("* BYE signing off.\r\n%s OK LOGOUT completed.", tag)
+			c.Sendf("* BYE %s\r\n%s OK LOGOUT completed.", f.p.Bye, tag)
 			return
 		case "LOGIN", "AUTHENTICATE":
 			if f.login(c, tag, name, args) {
@@ -133,8 +134,25 @@ func (f *Fake) play(c *Conn) {
 	}
 }
 
+// caps are the capabilities before login.
+func (f *Fake) caps(c *Conn) string {
+	if c.TLS() {
+		return f.p.Inside
+	}
+	return f.p.Before
+}
+
+// initial tells whether a SASL response may come with its command.
+func (f *Fake) initial(c *Conn) bool {
+	return slices.ContainsFunc(strings.Fields(f.caps(c)), func(name string) bool { return name == "SASL-IR" || name == "IMAP4rev2" })
+}
+
 // login tells whether the connection is done for.
 func (f *Fake) login(c *Conn, tag, name, args string) bool {
+	if name == "AUTHENTICATE" && strings.Contains(args, " ") && !f.initial(c) {
+		c.Sendf("%s BAD Command Argument Error. 11", tag)
+		return false
+	}
 	l, ok := c.Credentials(name, args)
 	if !ok {
 		return true
@@ -147,7 +165,17 @@ func (f *Fake) login(c *Conn, tag, name, args string) bool {
 	if answer == "" {
 		return true
 	}
+	if strings.HasPrefix(answer, "* ") {
+		c.Sendf("%s", answer)
+		return true
+	}
 	granted := strings.HasPrefix(answer, "OK")
+	if granted && !f.begin(l) {
+		answer, granted = "NO "+l.Command+" failed.", false
+	}
+	if granted {
+		defer f.end(l)
+	}
 	if granted && f.p.Announce {
 		c.Sendf("* CAPABILITY %s", f.p.After)
 	}
@@ -158,26 +186,55 @@ func (f *Fake) login(c *Conn, tag, name, args string) bool {
 	if f.p.Session != nil {
 		f.p.Session(c, l)
 	} else {
-		f.session(c)
+		f.session(c, l)
 	}
 	return true
 }
 
-func (f *Fake) session(c *Conn) {
+// begin counts a session, unless the user has as many as he may have; end counts
+// it no longer.
+func (f *Fake) begin(l Login) bool {
+	f.sessionsMu.Lock()
+	defer f.sessionsMu.Unlock()
+	user := strings.ToLower(l.User)
+	if f.p.MaxSessions > 0 && f.sessions[user] >= f.p.MaxSessions {
+		return false
+	}
+	f.sessions[user]++
+	return true
+}
+
+func (f *Fake) end(l Login) {
+	f.sessionsMu.Lock()
+	defer f.sessionsMu.Unlock()
+	f.sessions[strings.ToLower(l.User)]--
+}
+
+func (f *Fake) session(c *Conn, l Login) {
+	unconnected, refused := f.p.Unconnected != nil && f.p.Unconnected(l), 0
 	for {
 		line, ok := c.ReadLine()
 		if !ok {
 			return
 		}
 		tag, name, _ := SplitCommand(line)
-		switch strings.ToUpper(name) {
+		name = strings.ToUpper(name)
+		if unconnected && name != "CAPABILITY" && name != "LOGOUT" {
+			c.Sendf("%s %s", tag, ExchangeNotConnected)
+			if refused++; refused == 2 {
+				c.Sendf("%s", ExchangeClosed)
+				return
+			}
+			continue
+		}
+		switch name {
 		case "CAPABILITY":
 			c.Sendf("* CAPABILITY %s\r\n%s OK CAPABILITY completed.", f.p.After, tag)
 		case "NAMESPACE", "STATUS":
 			switch {
 			case f.p.Namespace != "":
 				c.Sendf("%s %s", tag, f.p.Namespace)
-			case strings.EqualFold(name, "STATUS"):
+			case name == "STATUS":
 				c.Sendf("* STATUS INBOX (MESSAGES 0)\r\n%s OK STATUS completed.", tag)
 			default:
 				c.Sendf("* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n%s OK NAMESPACE completed.", tag)
@@ -185,7 +242,7 @@ func (f *Fake) session(c *Conn) {
 		case "NOOP":
 			c.Sendf("%s OK NOOP completed.", tag)
 		case "LOGOUT":
-			c.Sendf("* BYE signing off.\r\n%s OK LOGOUT completed.", tag)
+			c.Sendf("* BYE %s\r\n%s OK LOGOUT completed.", f.p.Bye, tag)
 			return
 		default:
 			c.Sendf("%s BAD Command Error. 10", tag)

@@ -2,7 +2,6 @@ package imaptest
 
 import (
 	"reflect"
-	"strings"
 	"testing"
 )
 
@@ -36,7 +35,7 @@ func TestFakeLogins(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := NewFake(t, Profile{Clear: true})
+			f := NewFake(t, Profile{Clear: true, Before: "IMAP4rev1 SASL-IR AUTH=PLAIN"})
 			cl := dial(t, f.Addr())
 			cl.talk("S: * OK ready.")
 			cl.talk(tt.dialogue)
@@ -45,45 +44,5 @@ func TestFakeLogins(t *testing.T) {
 				t.Errorf("got %+v\nwant %+v", got, tt.want)
 			}
 		})
-	}
-}
-
-func TestFakeExchange(t *testing.T) {
-	ca := NewCA(t)
-	profile := Exchange(ca.ServerTLS())
-	profile.Namespace = ExchangeNotConnected
-	profile.Login = func(l Login) string {
-		if l.Secret != "right" {
-			return "NO " + l.Command + " failed."
-		}
-		return "OK " + l.Command + " completed."
-	}
-	f := NewFake(t, profile)
-	cl := dial(t, f.Addr())
-	cl.talk(`
-		S: * OK The Microsoft Exchange IMAP4 service is ready.
-		C: 1 LOGIN alice right
-		S: 1 BAD Command received in Invalid state.
-		C: 2 STARTTLS
-		S: 2 OK Begin TLS negotiation now.`)
-	if err := cl.startTLS(ca.ClientTLS("localhost")); err != nil {
-		t.Fatal(err)
-	}
-	cl.talk(`
-		C: 3 LOGIN alice wrong
-		S: 3 NO LOGIN failed.
-		C: 4 LOGIN alice right
-		S: 4 OK LOGIN completed.
-		C: 5 NAMESPACE
-		S: 5 BAD User is authenticated but not connected.
-		C: 6 LOGOUT
-		S: * BYE signing off.
-		S: 6 OK LOGOUT completed.`)
-	f.WaitIdle()
-	if got := f.Logins(); len(got) != 3 || got[0].TLS || !got[2].TLS {
-		t.Errorf("logins %+v", got)
-	}
-	if got := string(f.Clear()); !strings.HasSuffix(got, "2 STARTTLS\r\n") {
-		t.Errorf("in clear: %q", got)
 	}
 }

@@ -55,6 +55,9 @@ type Attempt struct {
 	// AuthzID is the authorization identity of SASL PLAIN (RFC 4616). It is
 	// empty if the client named none, or the same as User.
 	AuthzID string
+	// NoDelegates says that nobody may ask for the mailbox of somebody else, even
+	// if it is the backend's name for the user that does.
+	NoDelegates bool
 	// Secret is the password as it was typed.
 	Secret Secret
 	// Form and Mechanism say how the credentials came.
@@ -130,6 +133,9 @@ type Verdict struct {
 	// Backoff is how long a throttling backend asked to be left alone; 0 if it
 	// named no time.
 	Backoff time.Duration
+	// Suspect says that the password may be wrong, although the backend did not
+	// say so: Exchange lets some users in and then knows nothing of them.
+	Suspect bool
 	// Upstream is the address that decided, or that was asked last.
 	Upstream string
 	// Err tells the operator what went wrong. It never holds a secret or a raw
@@ -157,7 +163,7 @@ func ThrottledFor(code imap.ResponseCode, backoff time.Duration, err error) Verd
 }
 
 // Session is a logged-in connection to a backend. Whoever receives it closes
-// its Conn.
+// it.
 type Session struct {
 	// Conn is positioned behind Buffered: what the backend said after it
 	// granted the login and before we stopped reading.
@@ -167,6 +173,16 @@ type Session struct {
 	Caps []string
 	// Upstream is the address of the backend.
 	Upstream string
+	// End, if it is set, is to be called when the session is over. Close does.
+	End func()
+}
+
+// Close ends the session, which can have ended before.
+func (s *Session) Close() {
+	_ = s.Conn.Close()
+	if s.End != nil {
+		s.End()
+	}
 }
 
 // Opener logs an attempt in at a backend and hands the session over. The

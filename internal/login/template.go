@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // The placeholders of a Template.
@@ -39,6 +40,9 @@ type piece struct {
 // gives them. A template with any other placeholder, or with none, is an error:
 // without one, all users would become the same.
 func ParseTemplate(s string) (*Template, error) {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return nil, fmt.Errorf("template %q: a user name cannot have a control character in it", s)
+	}
 	t := new(Template)
 	seen := false
 	for rest := s; rest != ""; {
@@ -68,6 +72,17 @@ func ParseTemplate(s string) (*Template, error) {
 			s, knownPlaceholders)
 	}
 	return t, nil
+}
+
+// UsesDomain says whether the domain of a name, if it has one, has any influence
+// on what is made of it.
+func (t *Template) UsesDomain() bool {
+	for _, p := range t.pieces {
+		if p.placeholder == placeholderUser || p.placeholder == placeholderDomain {
+			return true
+		}
+	}
+	return false
 }
 
 // Expand returns the template's text with the name that a user typed in it.

@@ -144,11 +144,6 @@ func New(client, backend Leg, o Options) *Session {
 	return s
 }
 
-// Run relays between the two legs, with nothing chosen but the idle timeout.
-func Run(client, backend Leg, idle time.Duration) Stats {
-	return New(client, backend, Options{Idle: idle}).Run()
-}
-
 // Run relays between the two legs until both directions have ended, or neither
 // side has sent anything for the idle timeout. A side that ends only its sending
 // half still receives what the other has to say. Both connections are closed,

@@ -123,3 +123,8 @@ var (
 	authority *imaptest.CA
 	serverTLS *tls.Config
 )
+
+// Run relays between two legs, with nothing chosen but the idle timeout.
+func Run(client, backend Leg, idle time.Duration) Stats {
+	return New(client, backend, Options{Idle: idle}).Run()
+}

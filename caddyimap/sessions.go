@@ -1,0 +1,50 @@
+package caddyimap
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// errTooManySessions says that max_sessions_per_user is reached.
+var errTooManySessions = errors.New("the user has as many sessions as max_sessions_per_user allows")
+
+// sessionCounts are the sessions of all users, whatever configuration they began
+// with.
+var sessionCounts = userSessions{counts: make(map[userKey]int)}
+
+// userSessions counts the sessions of each user at each backend.
+type userSessions struct {
+	mu     sync.Mutex
+	counts map[userKey]int
+}
+
+// userKey is a user, in the spelling that all spellings have in common.
+type userKey struct{ backend, account string }
+
+// begin counts a session, unless there are as many as there may be; a limit of 0
+// is none. What it returns is to be called when the session is over.
+func (u *userSessions) begin(key userKey, limit int) (end func(), ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if limit > 0 && u.counts[key] >= limit {
+		return nil, false
+	}
+	u.counts[key]++
+	return sync.OnceFunc(func() { u.end(key) }), true
+}
+
+func (u *userSessions) end(key userKey) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.counts[key]--; u.counts[key] == 0 {
+		delete(u.counts, key)
+	}
+}
+
+// beginSession counts a session of the attempt's user. Without a limit it is
+// counted all the same, since the next configuration may have one.
+func (b *Backend) beginSession(a *login.Attempt) (end func(), ok bool) {
+	return sessionCounts.begin(userKey{b.name, b.guard.Domains.Account(a.User)}, b.MaxSessionsPerUser)
+}

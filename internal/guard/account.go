@@ -1,0 +1,236 @@
+package guard
+
+import (
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// How much is kept of one account.
+const (
+	maxKnown   = 16
+	maxGranted = 4
+	maxRefused = 16
+
+	// knownFor is for how long a source is known that does not log in again.
+	knownFor = 90 * 24 * time.Hour
+	// grantedAgain is how soon after a failure a password that was right before
+	// is asked about again.
+	grantedAgain = time.Minute
+	// refusedFor is for how long it is remembered how often a password was
+	// refused that nobody tries again.
+	refusedFor = 24 * time.Hour
+)
+
+// refusedAgain is how long after each refusal the same password is asked about
+// again; the last is for all that follow.
+var refusedAgain = [...]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute}
+
+// account is what is remembered of one account.
+type account struct {
+	// failures are the wrong passwords that reached the backend lately, the
+	// oldest first; pending are the tickets of those that are being asked about.
+	failures []failure
+	pending  []uint64
+	// heldOff is until when the backend wants to be left alone.
+	heldOff instant
+	// known are sources that have logged in, granted the passwords that were
+	// right, refused those that were wrong; the latest come last.
+	known   []known
+	granted []granted
+	refused []refused
+	// settled is closed when an attempt under way is over; nil if nobody waits.
+	settled chan struct{}
+}
+
+type failure struct {
+	ticket uint64
+	source shortID
+	at     instant
+	// stale says that the password was tried, or was right, before: it was not
+	// just mistyped.
+	stale bool
+}
+
+type known struct {
+	source shortID
+	at     instant
+}
+
+type granted struct {
+	pair shortID
+	// exact is how it was spelled, and at is when; never if it has failed since.
+	exact shortID
+	at    instant
+	// again is when it may be asked about whatever the budget is.
+	again instant
+}
+
+type refused struct {
+	try  shortID
+	code imap.ResponseCode
+	// times is how often it was refused; next is when it may be asked about again.
+	times int
+	next  instant
+}
+
+// expire drops failures from before a time.
+func (a *account) expire(before instant) {
+	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool { return f.at <= before })
+}
+
+func (a *account) knows(t *ticket, now instant) bool {
+	return t.hasSource && slices.ContainsFunc(a.known, func(k known) bool {
+		return k.source == t.source && now.since(k.at) < knownFor
+	})
+}
+
+// refusalOf returns what is remembered of a refusal; nil if there was none.
+func (a *account) refusalOf(try shortID) *refused {
+	for i := range a.refused {
+		if a.refused[i].try == try {
+			return &a.refused[i]
+		}
+	}
+	return nil
+}
+
+// grantOf returns what is remembered of a password that was right; nil if it was
+// not.
+func (a *account) grantOf(pair shortID) *granted {
+	for i := range a.granted {
+		if a.granted[i].pair == pair {
+			return &a.granted[i]
+		}
+	}
+	return nil
+}
+
+// isLatest says whether a password is the last that was right.
+func (a *account) isLatest(pair shortID) bool {
+	n := len(a.granted)
+	return n > 0 && a.granted[n-1].pair == pair
+}
+
+// unreserve gives a reservation back.
+func (a *account) unreserve(id uint64) {
+	if i := slices.Index(a.pending, id); i >= 0 {
+		a.pending = slices.Delete(a.pending, i, i+1)
+	}
+}
+
+// wake has those look again who wait.
+func (a *account) wake() {
+	if a.settled != nil {
+		close(a.settled)
+		a.settled = nil
+	}
+}
+
+// count adds a failure, and keeps at most so many. One with a ticket that has
+// failed before takes its place.
+func (a *account) count(f failure, most int) {
+	a.failures = slices.DeleteFunc(a.failures, func(old failure) bool { return old.ticket == f.ticket })
+	a.failures = last(a.failures, most, f)
+}
+
+// grant remembers a right password and its source, and forgets what that source
+// got wrong before: somebody has mistyped. What others got wrong still counts, or
+// each login of the owner would be a new budget for those who guess. An exempt
+// source may be many people, such as a company or its webmail: nothing is forgotten
+// there.
+func (a *account) grant(t *ticket, now instant) {
+	a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.pair == t.pair })
+	a.granted = last(a.granted, maxGranted, granted{pair: t.pair, exact: t.exact, at: now})
+	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return r.try == t.try })
+	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool {
+		return f.ticket == t.id || t.hasSource && !t.exempt && f.source == t.source && !f.stale
+	})
+	if t.hasSource {
+		a.known = slices.DeleteFunc(a.known, func(k known) bool { return k.source == t.source })
+		a.known = last(a.known, maxKnown, known{t.source, now})
+	}
+}
+
+// doubt remembers that a password has failed that may have been right before.
+func (a *account) doubt(pair shortID, now instant) {
+	if g := a.grantOf(pair); g != nil {
+		g.at, g.again = never, now.add(grantedAgain)
+	}
+}
+
+// refuse remembers a wrong password. If it was right before, and is the last that
+// was, the account may be locked or the password expired, and it is asked about
+// again soon; if another was right since, it has been changed.
+func (a *account) refuse(t *ticket, code imap.ResponseCode, now instant) {
+	r := refused{try: t.try, code: code, times: 1}
+	if old := a.refusalOf(t.try); old != nil {
+		r.times += old.times
+	}
+	if a.isLatest(t.pair) {
+		r.next = now.add(grantedAgain)
+	} else {
+		r.next = now.add(refusedAgain[min(r.times, len(refusedAgain))-1])
+		a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.pair == t.pair })
+	}
+	a.refused = slices.DeleteFunc(a.refused, func(old refused) bool { return old.try == t.try })
+	a.refused = last(a.refused, maxRefused, r)
+}
+
+// settlement is what the backend said.
+type settlement struct {
+	*ticket
+	result login.Result
+	code   imap.ResponseCode
+	// suspect says that it counts as a wrong password, although it may be none.
+	suspect bool
+	// free says that there is no reservation; stale is as in failure.
+	free, stale bool
+	// backoff is for how long the backend wants to be left alone with the user.
+	backoff time.Duration
+}
+
+// counts says whether it is a failure.
+func (s *settlement) counts() bool {
+	return s.result == login.Denied || s.suspect && s.result == login.Throttled
+}
+
+func (a *account) settle(cfg *Config, s *settlement, now instant) {
+	if !s.free {
+		a.unreserve(s.id)
+	}
+	if s.backoff > 0 {
+		a.heldOff = max(a.heldOff, now.add(s.backoff))
+	}
+	if s.counts() {
+		a.count(failure{s.id, s.source, now, s.stale}, 2*cfg.AccountFailures)
+		a.doubt(s.pair, now)
+	}
+	switch s.result {
+	case login.Granted:
+		a.grant(s.ticket, now)
+	case login.Denied:
+		a.refuse(s.ticket, s.code, now)
+	}
+	a.wake()
+}
+
+// prune forgets what means nothing any more, and says whether that is all.
+func (a *account) prune(now instant, window time.Duration) (empty bool) {
+	a.expire(now.add(-window))
+	a.known = slices.DeleteFunc(a.known, func(k known) bool { return now.since(k.at) >= knownFor })
+	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return now.since(r.next) >= refusedFor })
+	return len(a.failures)+len(a.pending)+len(a.known)+len(a.granted)+len(a.refused) == 0 &&
+		now >= a.heldOff && a.settled == nil
+}
+
+// last appends an element to at most so many.
+func last[T any](s []T, most int, e T) []T {
+	if extra := len(s) + 1 - most; extra > 0 {
+		s = slices.Delete(s, 0, extra)
+	}
+	return append(s, e)
+}

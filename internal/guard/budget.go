@@ -1,0 +1,134 @@
+package guard
+
+import (
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// what is to be done about an attempt.
+type what uint8
+
+const (
+	// askWithin means to ask, unless there is a reason against it.
+	askWithin what = iota
+	// askFreely means to ask whatever the budget is.
+	askFreely
+	answerMemory
+	grantMemory
+	heldOff
+	waitForOthers
+)
+
+// decision says what is to be done.
+type decision struct {
+	what what
+	// why is the reason not to ask; until is for how long it will be one.
+	why   error
+	until time.Duration
+	// known says that the source may use what is kept for known ones; again, that
+	// this very attempt was refused before.
+	known, again bool
+	// code is that of the refusal that is remembered.
+	code imap.ResponseCode
+	// settled is closed when it is worth to look again.
+	settled <-chan struct{}
+}
+
+// admit decides about an attempt. If it may be asked about within the budget, a
+// part of that is reserved.
+func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
+	now := m.instant(at)
+	s := m.lockAccount(t.account)
+	defer s.mu.Unlock()
+	a := s.get(t.account)
+	if now < a.heldOff {
+		return decision{what: heldOff}
+	}
+	r := a.refusalOf(t.try)
+	if r != nil && now < r.next {
+		return decision{what: answerMemory, code: r.code}
+	}
+	if g := a.grantOf(t.pair); g != nil {
+		if t.checkOnly && g.exact == t.exact && now.since(g.at) < cfg.PositiveCache {
+			return decision{what: grantMemory}
+		}
+		if g.again == 0 || now >= g.again && a.isLatest(t.pair) {
+			return decision{what: askFreely}
+		}
+	}
+	a.expire(now.add(-cfg.Window))
+	// The reserve is for who comes with something new. A device that goes on
+	// trying the same would use it up.
+	d := decision{again: r != nil, known: r == nil && a.knows(t, now)}
+	limit := cfg.AccountFailures
+	if !d.known {
+		limit -= cfg.KnownReserve
+	}
+	switch {
+	case len(a.failures) >= limit:
+		d.why, d.until = ErrHeld, a.until(cfg, limit, now)
+	case len(a.failures)+len(a.pending) >= limit:
+		if a.settled == nil {
+			a.settled = make(chan struct{})
+		}
+		d.what, d.settled = waitForOthers, a.settled
+	default:
+		a.pending = append(a.pending, t.id)
+	}
+	return d
+}
+
+// until returns for how long there will be as many failures as the limit.
+func (a *account) until(cfg *Config, limit int, now instant) time.Duration {
+	return cfg.Window - now.since(a.failures[len(a.failures)-limit].at)
+}
+
+// outcome is what has come of an attempt.
+type outcome struct {
+	// held says that the budget of unknown sources has just been used up;
+	// holds, that it is, and until is for how long.
+	held, holds bool
+	until       time.Duration
+	failures    int
+	// banned says that the source has just been banned.
+	banned bool
+}
+
+// settle remembers what the backend said.
+func (m *memory) settle(cfg *Config, s *settlement, at time.Time) (o outcome) {
+	now := m.instant(at)
+	limit := cfg.AccountFailures - cfg.KnownReserve
+	sh := m.lockAccount(s.account)
+	a := sh.get(s.account)
+	a.expire(now.add(-cfg.Window))
+	before := len(a.failures)
+	a.settle(cfg, s, now)
+	o.failures = len(a.failures)
+	o.holds = o.failures >= limit
+	o.held = o.holds && before < limit
+	if o.holds {
+		o.until = a.until(cfg, limit, now)
+	}
+	sh.mu.Unlock()
+	if s.counts() && s.hasSource {
+		sh := m.lockSource(s.source)
+		o.banned = sh.get(s.source).blame(cfg, s.ticket, now)
+		sh.mu.Unlock()
+	}
+	if w := int64(cfg.Window); w > m.window.Load() {
+		m.window.Store(w)
+	}
+	m.changes.Add(1)
+	return o
+}
+
+// forget gives back the reservation of an attempt that was not made.
+func (m *memory) forget(t *ticket) {
+	s := m.lockAccount(t.account)
+	defer s.mu.Unlock()
+	if a := s.peek(t.account); a != nil {
+		a.unreserve(t.id)
+		a.wake()
+	}
+}

@@ -1,0 +1,131 @@
+package guard
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// inquiry is one attempt on its way through the guard.
+type inquiry struct {
+	cfg *Config
+	ticket
+	attempt *login.Attempt
+	ask     Ask
+}
+
+func (g *Guard) decide(ctx context.Context, q inquiry) login.Verdict {
+	now := time.Now()
+	if q.hasSource && !q.exempt && g.memory.banned(q.source, now) {
+		return refusal(ErrBanned)
+	}
+	until := now.Add(patience)
+	for {
+		f, leads := g.flights.join(q.try)
+		if leads {
+			return g.lead(ctx, f, &q, until)
+		}
+		if err := wait(ctx, f.landed, until); err != nil {
+			return login.UnavailableFor(err)
+		}
+		switch {
+		case f.verdict.Result == login.Denied:
+			return remembered(f.verdict.Code)
+		case !f.broken:
+			// Whatever the other was told, this one has to hear for itself.
+			return g.admit(ctx, &q, until)
+		}
+	}
+}
+
+// lead decides for all who try the same at this time, even if it ends in a panic.
+func (g *Guard) lead(ctx context.Context, f *flight, q *inquiry, until time.Time) login.Verdict {
+	defer g.flights.land(f, q.try)
+	f.verdict = g.admit(ctx, q, until)
+	f.broken = ctx.Err() != nil && f.verdict.Result == login.Unavailable
+	return f.verdict
+}
+
+// refusal returns the verdict of a guard that does not ask now.
+func refusal(why error) login.Verdict {
+	return login.ThrottledFor(imap.ResponseCodeUnavailable, 0, why)
+}
+
+// remembered returns the verdict of a refusal that is known already.
+func remembered(code imap.ResponseCode) login.Verdict {
+	v := login.DeniedWith(code)
+	v.Err = ErrRemembered
+	return v
+}
+
+// admit asks the backend if that may be, and remembers what it said.
+func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Verdict {
+	for {
+		now := time.Now()
+		d := g.memory.admit(q.cfg, &q.ticket, now)
+		switch d.what {
+		case answerMemory:
+			return remembered(d.code)
+		case grantMemory:
+			return login.Verdict{Result: login.Granted}
+		case heldOff:
+			return refusal(ErrHeldOff)
+		case waitForOthers:
+			if err := wait(ctx, d.settled, until); err != nil {
+				return login.UnavailableFor(err)
+			}
+			continue
+		case askFreely:
+			// Its failures count as one, whatever their number: else a device with
+			// an old password would use up the budget of the new one.
+			q.id = binary.LittleEndian.Uint64(q.pair[:])
+			return g.ask(ctx, q, d)
+		}
+		// The shared count decides while there is one. What is counted here goes
+		// on for the time when there is none, and for who tries the same again.
+		if d.why == nil || !d.again {
+			if why, counted := g.shared.admit(ctx, g.memory, q, d); counted {
+				d.why = why
+			}
+		}
+		if d.why == nil {
+			return g.ask(ctx, q, d)
+		}
+		g.memory.forget(&q.ticket)
+		g.noteRefusal(q, d, now)
+		return refusal(d.why)
+	}
+}
+
+// errPanic is what a login that ended in a panic counts as: nothing.
+var errPanic = errors.New("the login broke off")
+
+// ask asks the backend, and gives the budget's reservation back even if that ends
+// in a panic.
+func (g *Guard) ask(ctx context.Context, q *inquiry, d decision) login.Verdict {
+	v := login.UnavailableFor(errPanic)
+	defer func() { g.settle(ctx, q, d, &v) }()
+	v = q.ask(ctx)
+	return v
+}
+
+// settle remembers what the backend said.
+func (g *Guard) settle(ctx context.Context, q *inquiry, d decision, v *login.Verdict) {
+	now := time.Now()
+	free := d.what == askFreely
+	s := settlement{ticket: &q.ticket, result: v.Result, code: v.Code, suspect: v.Suspect, free: free, stale: free || d.again}
+	if v.Result == login.Throttled {
+		s.backoff = min(max(v.Backoff, 0), maxBackoff)
+	}
+	o := g.memory.settle(q.cfg, &s, now)
+	g.shared.settle(ctx, q.cfg, &s, now)
+	g.note(q, &o, now)
+}
+
+// maxBackoff bounds what a backend can ask for.
+const maxBackoff = 15 * time.Minute

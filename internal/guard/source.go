@@ -1,0 +1,35 @@
+package guard
+
+import "slices"
+
+// source is what is remembered of one source.
+type source struct {
+	// pairs are different wrong logins, the oldest first.
+	pairs []pair
+	// banned is until when it is.
+	banned instant
+}
+
+type pair struct {
+	mac shortID
+	at  instant
+}
+
+// blame counts a wrong login, and says whether that bans the source. The same
+// again counts once.
+func (s *source) blame(cfg *Config, t *ticket, now instant) (banned bool) {
+	s.expire(now.add(-cfg.Window))
+	s.pairs = slices.DeleteFunc(s.pairs, func(p pair) bool { return p.mac == t.pair })
+	s.pairs = last(s.pairs, cfg.SourceFailures, pair{t.pair, now})
+	if len(s.pairs) < cfg.SourceFailures || t.exempt || now < s.banned {
+		return false
+	}
+	s.banned = now.add(cfg.SourceBan)
+	s.pairs = nil
+	return true
+}
+
+// expire drops wrong logins from before a time.
+func (s *source) expire(before instant) {
+	s.pairs = slices.DeleteFunc(s.pairs, func(p pair) bool { return p.at <= before })
+}

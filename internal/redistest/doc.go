@@ -1,0 +1,3 @@
+// Package redistest runs private Redis servers for tests, with the build tag
+// integration.
+package redistest
