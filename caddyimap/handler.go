@@ -295,25 +295,17 @@ func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.L
 	defer s.Backend.Close()
 	user := h.backend.shownUser(s.User)
 	start := time.Now()
-<<<<<<< HEAD
-	stats := relay.New(
-=======
 	session := relay.New(
->>>>>>> main
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
 		relay.Options{
 			Idle:           time.Duration(h.IdleTimeout),
 			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
 		},
-<<<<<<< HEAD
-	).Run()
-=======
 	)
 	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
 	defer stop()
 	stats := session.Run()
->>>>>>> main
 	logger.Info("session ended",
 		zap.String("user", user),
 		zap.String("upstream", s.Backend.Upstream),

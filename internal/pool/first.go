@@ -119,7 +119,7 @@ func (r *race[A, T]) try(ctx context.Context, index int) {
 	res := result[T]{index: index}
 	defer func() {
 		if p := recover(); p != nil {
-			res.err = fmt.Errorf("panic while opening: %v\n%s", p, debug.Stack())
+			res.err = fmt.Errorf("panic while opening: %T\n%s", p, debug.Stack())
 		}
 		res.err = named(r.name(r.upstreams[index]), res.err)
 		r.results <- res

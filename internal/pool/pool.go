@@ -132,43 +132,4 @@ func (p *Pool) Stop() {
 			t.abandon(m.Endpoint, p)
 		}
 	}
-<<<<<<< HEAD
-=======
-	return winner, false
-}
-
-// begin starts the next upstream.
-func (r *race[A, T]) begin(ctx context.Context) {
-	go r.try(ctx, r.begun)
-	r.begun++
-	r.running++
-}
-
-// try opens one upstream and reports. There is room for every report, so it
-// never blocks.
-func (r *race[A, T]) try(ctx context.Context, index int) {
-	res := result[T]{index: index}
-	defer func() {
-		if p := recover(); p != nil {
-			res.err = fmt.Errorf("panic while opening: %T\n%s", p, debug.Stack())
-		}
-		res.err = named(r.upstreams[index], res.err)
-		r.results <- res
-	}()
-	res.value, res.err = r.open(ctx, r.upstreams[index])
-}
-
-// receive keeps account of a report.
-func (r *race[A, T]) receive(res result[T]) result[T] {
-	r.running--
-	r.errs[res.index] = res.err
-	return res
-}
-
-func named[A ~string](upstream A, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("upstream %s: %w", upstream, err)
->>>>>>> main
 }

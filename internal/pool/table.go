@@ -64,14 +64,14 @@ func (c told) tell() {
 func (p *Pool) recovered(doing string) {
 	if v := recover(); v != nil {
 		p.cfg.Logger.Error("panic; the process goes on",
-			zap.String("doing", doing), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			zap.String("doing", doing), zap.String("panic", fmt.Sprintf("%T", v)), zap.ByteString("stack", debug.Stack()))
 	}
 }
 
 // panicked is to be deferred. It makes an error of a panic.
 func panicked(doing string, err *error) {
 	if v := recover(); v != nil {
-		*err = fmt.Errorf("panic while %s: %v\n%s", doing, v, debug.Stack())
+		*err = fmt.Errorf("panic while %s: %T\n%s", doing, v, debug.Stack())
 	}
 }
 
