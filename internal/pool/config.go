@@ -57,6 +57,9 @@ type Config struct {
 	// OnLookup is told of the endpoints of an upstream when they are others
 	// than before, and of the error when a lookup fails after one that did not.
 	OnLookup func(upstream string, endpoints []string, err error)
+	// OnDrained is told that a draining upstream's time is over, and how many
+	// sessions are told to end.
+	OnDrained func(upstream string, sessions int)
 	// Logger is for panics of the functions above. Default: no log.
 	Logger *zap.Logger
 }
@@ -68,6 +71,9 @@ type Upstream struct {
 	// Drain keeps new logins away, and checks: what is being repaired is not
 	// news when it goes down.
 	Drain bool
+	// DrainTimeout is how long sessions may stay at an upstream that drains,
+	// from when it began to. 0 means until they end by themselves.
+	DrainTimeout time.Duration
 	// Endpoints looks up the addresses to use instead of Address, each of
 	// which then has a health of its own. If there are none, Address itself is
 	// used. After an error those from before are kept. Names makes such a

@@ -11,25 +11,17 @@ import (
 // ErrNoUpstream says that there is nothing to choose from.
 var ErrNoUpstream = errors.New("no upstream is configured")
 
-// First opens the first upstream that can be opened. They are tried in order:
+// first opens the first upstream that can be opened. They are tried in order:
 // the next one is begun when one has failed, or when stagger has passed since
 // the last was begun, while those before go on. The first to be ready wins.
 //
-// When First returns, no open is running any more: the context of the others is
+// When first returns, no open is running any more: the context of the others is
 // cancelled, they are waited for, and what they opened in the meantime is
 // discarded. So open has to return soon when its context is done, and what it
 // returns must not depend on that context. Discard may be called more than once.
 //
 // The error, if none could be opened, holds that of each upstream that was
-// tried, with its address.
-func First[A ~string, T any](
-	ctx context.Context, upstreams []A, stagger time.Duration,
-	open func(context.Context, A) (T, error), discard func(T),
-) (T, error) {
-	return first(ctx, upstreams, stagger, func(a A) string { return string(a) }, open, discard)
-}
-
-// first is First for upstreams that have a name.
+// tried, with its name.
 func first[A, T any](
 	ctx context.Context, upstreams []A, stagger time.Duration, name func(A) string,
 	open func(context.Context, A) (T, error), discard func(T),
@@ -64,7 +56,7 @@ func first[A, T any](
 	return t, errors.Join(r.errs...)
 }
 
-// race is one call of First with several upstreams. Only open runs in other
+// race is one call of first with several upstreams. Only open runs in other
 // goroutines.
 type race[A, T any] struct {
 	upstreams []A

@@ -63,6 +63,9 @@ func (w *world) open(ctx context.Context, addr string) (string, error) {
 
 func (w *world) discard(conn string) { w.log("discard %s", conn) }
 
+// itself is the name of an upstream of these tests.
+func itself(addr string) string { return addr }
+
 var errDown = errors.New("down")
 
 func TestFirst(t *testing.T) {
@@ -175,7 +178,7 @@ func TestFirst(t *testing.T) {
 					ctx, cancel = context.WithTimeout(ctx, tc.timeout)
 					defer cancel()
 				}
-				got, err := First(ctx, strings.Fields(tc.order), stagger, w.open, w.discard)
+				got, err := first(ctx, strings.Fields(tc.order), stagger, itself, w.open, w.discard)
 				if tc.want != "" && (err != nil || got != "conn to "+tc.want) {
 					t.Errorf("got %q, %v; want %s", got, err, tc.want)
 				}
@@ -218,7 +221,7 @@ func checkErrors(t *testing.T, err error, parts []string) {
 }
 
 func TestFirstNoUpstream(t *testing.T) {
-	_, err := First(t.Context(), []string(nil), time.Second,
+	_, err := first(t.Context(), []string(nil), time.Second, itself,
 		func(context.Context, string) (int, error) { t.Error("opened"); return 0, nil },
 		func(int) { t.Error("discarded") })
 	if !errors.Is(err, ErrNoUpstream) {
@@ -235,11 +238,11 @@ func TestFirstErrors(t *testing.T) {
 		}
 		return 0, errDown
 	}
-	_, err := First(t.Context(), []string{"a", "b"}, time.Second, open, func(int) {})
+	_, err := first(t.Context(), []string{"a", "b"}, time.Second, itself, open, func(int) {})
 	if !errors.Is(err, errDown) {
 		t.Errorf("error %v does not wrap %v", err, errDown)
 	}
-	if err == nil || !strings.Contains(err.Error(), "upstream b: panic while opening: boom") {
+	if err == nil || !strings.Contains(err.Error(), "upstream b: panic while opening: string\n") {
 		t.Errorf("error %v does not name the panic", err)
 	}
 }

@@ -33,13 +33,16 @@ func TestMaxFails(t *testing.T) {
 		}
 		hold.Succeeded() // does not excuse the failures: every second login may fail
 		expectStatus(t, &table, "a+1 b+0")
+		if s := table.Snapshot(); s[0].Fails != 2 || s[1].Fails != 0 {
+			t.Errorf("%d and %d failures", s[0].Fails, s[1].Fails)
+		}
 		time.Sleep(time.Second)
 		f.expect(t)
 		hold.Failed(errDown)
 		f.expect(t, "2m31s a down: down")
 		hold.Failed(errors.New("something else"))
 		f.expect(t)
-		if s := table.Snapshot()[0]; !errors.Is(s.Err, errDown) || time.Since(s.Since) != 0 {
+		if s := table.Snapshot()[0]; !errors.Is(s.Err, errDown) || time.Since(s.Since) != 0 || s.Fails != 3 {
 			t.Errorf("status %+v", s)
 		}
 	})
@@ -241,7 +244,7 @@ func TestOpenPanics(t *testing.T) {
 	f := newFleet()
 	p := start(t, &table, passive(f, "a", 1))
 	_, lease, err := Open(t.Context(), p, someone, func(context.Context, Endpoint) (int, error) { panic("boom") }, func(int) {})
-	if lease != nil || err == nil || !strings.HasPrefix(err.Error(), "upstream a: panic while opening: boom\n") {
+	if lease != nil || err == nil || !strings.HasPrefix(err.Error(), "upstream a: panic while opening: string\n") {
 		t.Errorf("lease %v, error %v", lease, err)
 	}
 	expectStatus(t, &table, "a-0")

@@ -14,7 +14,7 @@ const lookupTimeout = 5 * time.Second
 func (p *Pool) keep(ctx context.Context, u *upstream) {
 	defer p.keepers.Done()
 	defer p.recovered("keeping an upstream")
-	k := &keeper{pool: p, upstream: u}
+	k := p.newKeeper(u)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -25,37 +25,67 @@ func (p *Pool) keep(ctx context.Context, u *upstream) {
 		if ctx.Err() != nil { // both may have been ready
 			return
 		}
-		timer.Reset(time.Until(k.round(ctx)))
+		next := k.round(ctx)
+		if next.IsZero() {
+			return
+		}
+		timer.Reset(time.Until(next))
 	}
 }
 
-// keeper is what keep remembers.
+// keeper is what keep remembers. A time that is 0 means that there is nothing of
+// the kind to do.
 type keeper struct {
-	pool              *Pool
-	upstream          *upstream
-	lookupAt, checkAt time.Time
-	lookupFailed      bool
+	pool                         *Pool
+	upstream                     *upstream
+	lookupAt, checkAt, drainOver time.Time
+	lookupFailed                 bool
+}
+
+// newKeeper returns one that has everything to do at once, but for the end of the
+// draining.
+func (p *Pool) newKeeper(u *upstream) *keeper {
+	k := &keeper{pool: p, upstream: u, drainOver: p.drainOver(u)}
+	if u.Endpoints != nil {
+		k.lookupAt = time.Now()
+	}
+	if u.checked {
+		k.checkAt = time.Now()
+	}
+	return k
 }
 
 // round does what is due, and returns when something is due again.
-func (k *keeper) round(ctx context.Context) time.Time {
+func (k *keeper) round(ctx context.Context) (next time.Time) {
 	cfg := &k.pool.cfg
 	now := time.Now()
-	if k.upstream.Endpoints != nil && !now.Before(k.lookupAt) {
+	due := func(at time.Time) bool { return !at.IsZero() && !now.Before(at) && ctx.Err() == nil }
+	if due(k.lookupAt) {
 		k.lookup(ctx)
 		k.lookupAt = now.Add(cfg.LookupInterval)
 	}
-	if k.upstream.checked && !now.Before(k.checkAt) && ctx.Err() == nil {
+	if due(k.checkAt) {
 		k.check(ctx)
 		k.checkAt = now.Add(cfg.Check.Interval)
 	}
-	switch {
-	case k.upstream.Endpoints == nil:
-		return k.checkAt
-	case !k.upstream.checked || k.lookupAt.Before(k.checkAt):
-		return k.lookupAt
-	default:
-		return k.checkAt
+	if due(k.drainOver) {
+		k.drained()
+		k.drainOver = time.Time{}
+	}
+	for _, at := range []time.Time{k.lookupAt, k.checkAt, k.drainOver} {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// drained ends the sessions, and tells of it if there were any.
+func (k *keeper) drained() {
+	sessions := k.pool.evict(k.upstream)
+	if told := k.pool.cfg.OnDrained; told != nil && sessions > 0 {
+		defer k.pool.recovered("telling of the end of a drain")
+		told(k.upstream.Address, sessions)
 	}
 }
 

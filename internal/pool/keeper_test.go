@@ -79,7 +79,7 @@ func TestProbeEnds(t *testing.T) {
 		p := start(t, &table, cfg)
 		sleep(DefaultCheckTimeout - 1)
 		expectStatus(t, &table, "hangs+0 panics-0")
-		if err := table.Snapshot()[1].Err; err == nil || !strings.HasPrefix(err.Error(), "panic while checking: boom\n") {
+		if err := table.Snapshot()[1].Err; err == nil || !strings.HasPrefix(err.Error(), "panic while checking: string\n") {
 			t.Errorf("error %v", err)
 		}
 		f.mu.Lock()

@@ -14,17 +14,26 @@ var ErrDraining = errors.New("every upstream is draining")
 type Lease struct {
 	Endpoint
 	table *Table
+	stay  context.Context
 	// held is guarded by the lock of the table.
 	held bool
 }
 
 // Open opens the first endpoint, in the order for this client, that can be
-// opened, in the way of First. Endpoints that fail to open are counted as
-// failures, and so are those that were not ready within the stagger when the
-// context ended or another one won.
+// opened. The next one is begun when one has failed, or when the stagger has
+// passed since the last was begun, while those before go on; the first to be
+// ready wins. Endpoints that fail to open are counted as failures, and so are
+// those that were not ready within the stagger when the context ended or another
+// one won.
 //
-// The caller says with Succeeded or Failed what became of the login, and
-// releases the lease when the session, or the attempt, is over.
+// When Open returns, no open is running any more, and what the others have opened
+// in the meantime is discarded. So open has to return soon when its context is
+// done, and what it returns must not depend on that context. Discard may be
+// called more than once. The error, if none could be opened, holds that of each
+// endpoint that was tried, with its name.
+//
+// The caller says with Succeeded that this is worth something, or with Failed that
+// it is not, and releases the lease when the session, or the attempt, is over.
 func Open[T any](
 	ctx context.Context, p *Pool, c Client,
 	open func(context.Context, Endpoint) (T, error), discard func(T),
@@ -80,8 +89,9 @@ func (p *Pool) Hold(e Endpoint) *Lease {
 	t := p.table
 	t.mu.Lock()
 	defer t.unlock()
-	t.know(e).sessions++
-	return &Lease{Endpoint: e, table: t, held: true}
+	s := t.know(e)
+	s.sessions++
+	return &Lease{Endpoint: e, table: t, stay: s.stay, held: true}
 }
 
 // Release ends the lease. Releasing twice does no harm.
@@ -110,8 +120,8 @@ func (l *Lease) Failed(err error) {
 	}
 }
 
-// Succeeded says that the endpoint has answered a login, be it with a refusal.
-// It brings up an endpoint that failures have brought down.
+// Succeeded says that the endpoint works. It brings up an endpoint that failures
+// have brought down.
 func (l *Lease) Succeeded() {
 	t := l.table
 	t.mu.Lock()

@@ -101,7 +101,7 @@ func (p *Pool) Start() {
 		for _, m := range u.members {
 			t.adopt(m.Endpoint, p, u)
 		}
-		if u.checked || u.Endpoints != nil {
+		if u.checked || u.Endpoints != nil || u.Drain && u.DrainTimeout > 0 {
 			p.keepers.Add(1)
 			go p.keep(ctx, u)
 		}

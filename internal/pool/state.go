@@ -1,6 +1,9 @@
 package pool
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // trialTime is how long a login that tries an endpoint has to report. After it
 // another login may try.
@@ -33,6 +36,12 @@ type state struct {
 	down  bool
 	since time.Time
 	err   error
+
+	// draining is since when new logins are kept away; 0 if they are not. stay
+	// ends, by leave, when sessions are to end.
+	draining time.Time
+	stay     context.Context
+	leave    context.CancelFunc
 }
 
 type holder struct {
@@ -49,7 +58,7 @@ func (s *state) chief() *Pool {
 }
 
 // obey drops what the settings of the pool in charge would not have brought
-// about: nobody would ever revoke it.
+// about: nobody would ever revoke it. And it notes whether the endpoint drains.
 func (s *state) obey(now time.Time) {
 	if len(s.holders) == 0 {
 		return
@@ -61,7 +70,25 @@ func (s *state) obey(now time.Time) {
 	if !h.upstream.checked {
 		s.unwell, s.streak = false, 0
 	}
+	s.drain(now, h.upstream.Drain)
 	s.tell(now, nil)
+}
+
+// remembered returns how many failures count at the moment.
+func (s *state) remembered(now time.Time) (n int) {
+	p := s.chief()
+	if p == nil {
+		return 0
+	}
+	if !s.retry.IsZero() {
+		return p.cfg.MaxFails
+	}
+	for _, at := range s.fails {
+		if now.Sub(at) < p.cfg.FailDuration {
+			n++
+		}
+	}
+	return n
 }
 
 // tell compares the state with what was told before. The error is why it is down,

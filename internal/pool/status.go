@@ -12,13 +12,17 @@ type Status struct {
 	// Configured says that a started pool has it. Else it is only here for the
 	// sessions that are left.
 	Configured bool
-	// Draining says that new logins are kept away.
-	Draining bool
+	// Draining says that new logins are kept away, and DrainingSince since when.
+	Draining      bool
+	DrainingSince time.Time
 	// Up says that it is not known to be down. Since is when that changed
 	// last, and Err why it is down.
 	Up    bool
 	Since time.Time
 	Err   error
+	// Fails is the number of failures that count towards MaxFails, or the whole
+	// of it in an endpoint that they have brought down.
+	Fails int
 	// Sessions is the number of leases that are held, those of logins in
 	// progress included.
 	Sessions int
@@ -47,11 +51,12 @@ func (s *state) status(now time.Time) Status {
 		Up:       !s.down,
 		Since:    s.since,
 		Err:      s.err,
+		Fails:    s.remembered(now),
 		Sessions: s.sessions,
 	}
 	if n := len(s.holders); n > 0 {
 		st.Configured = true
-		st.Draining = s.holders[n-1].upstream.Drain
+		st.Draining, st.DrainingSince = s.holders[n-1].upstream.Drain, s.draining
 	}
 	return st
 }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -80,6 +81,7 @@ func (t *Table) know(e Endpoint) *state {
 	s := t.states[e]
 	if s == nil {
 		s = &state{Endpoint: e, table: t, since: time.Now()}
+		s.stay, s.leave = context.WithCancel(context.Background())
 		if t.states == nil {
 			t.states = make(map[Endpoint]*state)
 		}
