@@ -100,11 +100,11 @@ type Backend struct {
 type Upstream struct {
 	// The address to connect to, as `host:port` or in Caddy's form for other
 	// networks, such as `unix//run/imap.sock`. Placeholders are replaced when
-	// the configuration is loaded. Default port: 143, or 993 with the TLS mode
-	// `implicit`.
+	// the configuration is loaded.
 	//
-	// Each address of a name that has several is an upstream of its own, but for
-	// `drain`. The certificate must be valid for the name.
+	// Of a name that has several addresses, each is chosen and watched by itself.
+	// The certificate must be valid for the name. Default port: 143, or 993 with
+	// the TLS mode `implicit`.
 	Dial string `json:"dial,omitempty"`
 
 	// Whether new logins are kept away, as before the server is repaired. Sessions
