@@ -79,6 +79,14 @@ type Backend struct {
 	// Default: no limit.
 	MaxSessionsPerUser int `json:"max_sessions_per_user,omitempty"`
 
+	// How the backend is told where its users come from, so that its log shows
+	// their addresses and what it counts by address are not all of them together:
+	// `proxy_v1` or `proxy_v2` (a PROXY header at the beginning of each
+	// connection, which the backend must expect), `id` (the command ID before the
+	// login, as Dovecot reads it from those in its `login_trusted_networks`), or
+	// `off`. Default: `off`.
+	ForwardClient string `json:"forward_client,omitempty"`
+
 	name     string
 	guard    guard.Config
 	username *login.Template
@@ -126,6 +134,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		oneOf("tls", b.TLSMode, "starttls", "implicit", "off"),
 		oneOf("auth_command", b.AuthCommand, "", "keep", "login", "plain"),
 		oneOf("probe", b.Probe, "", "auto", "on", "off"),
+		oneOf("forward_client", b.ForwardClient, "", "id", "proxy_v1", "proxy_v2", "off"),
 		b.setTimeouts(),
 	); err != nil {
 		return err
@@ -154,6 +163,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 			return fmt.Errorf("upstream %s: %w", u.Dial, err)
 		}
 		cfg := b.upstreamConfig(addr, tlsConfig)
+		b.forward(cfg, app.logger)
 		if err := cfg.Validate(); err != nil {
 			return err
 		}
@@ -295,7 +305,7 @@ func isLocal(addr caddy.NetworkAddress) bool {
 func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) (*login.Session, login.Verdict) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
-	c, v := b.connect(ctx)
+	c, v := b.connect(ctx, a.Ends())
 	if c == nil {
 		return nil, v
 	}
@@ -307,17 +317,17 @@ func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.A
 func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) login.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
-	c, v := b.connect(ctx)
+	c, v := b.connect(ctx, a.Ends())
 	if c == nil {
 		return v
 	}
 	return c.Check(ctx, a, command)
 }
 
-// connect returns a connection that somebody can log in on, or the verdict that
+// connect returns a connection that a client can log in on, or the verdict that
 // there is none.
-func (b *Backend) connect(ctx context.Context) (*imapauth.Client, login.Verdict) {
-	c, err := pool.First(ctx, b.addresses, stagger, b.dial, (*imapauth.Client).Close)
+func (b *Backend) connect(ctx context.Context, ends login.Ends) (*imapauth.Client, login.Verdict) {
+	c, err := pool.First(ctx, b.addresses, stagger, b.dialFor(ends), (*imapauth.Client).Close)
 	if err != nil {
 		v := imapauth.Failure(err)
 		v.Upstream = strings.Join(b.addresses, " ")
@@ -326,8 +336,12 @@ func (b *Backend) connect(ctx context.Context) (*imapauth.Client, login.Verdict)
 	return c, login.Verdict{}
 }
 
-func (b *Backend) dial(ctx context.Context, addr string) (*imapauth.Client, error) {
-	return imapauth.Dial(ctx, b.configs[addr])
+// dialFor returns how to connect to an upstream for a client; the zero Ends are
+// nobody in particular.
+func (b *Backend) dialFor(ends login.Ends) func(ctx context.Context, addr string) (*imapauth.Client, error) {
+	return func(ctx context.Context, addr string) (*imapauth.Client, error) {
+		return imapauth.Dial(ctx, b.configs[addr], ends)
+	}
 }
 
 // errRename says that the backend cannot be asked about what was made of a name.

@@ -269,7 +269,11 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 		return nil
 	}
 	defer done()
-	client := imapfront.Client{Conn: conn, ID: rand.Text()[:idLength], Remote: conn.Remote()}
+	ends := conn.Ends()
+	client := imapfront.Client{
+		Conn: conn, ID: rand.Text()[:idLength],
+		Remote: ends.Client.Addr(), RemotePort: ends.Client.Port(), Local: ends.Server,
+	}
 	if states := l4tls.GetConnectionStates(cx); len(states) > 0 {
 		client.TLS = states[len(states)-1]
 	}

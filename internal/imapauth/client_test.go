@@ -98,7 +98,7 @@ func TestContext(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		gone := errors.New("the client is gone")
 		ctx, cancel := context.WithCancelCause(testContext(t))
-		c, err := Dial(ctx, cfg)
+		c, err := Dial(ctx, cfg, login.Ends{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestContext(t *testing.T) {
 		srv.WaitIdle()
 	})
 	t.Run("late", func(t *testing.T) {
-		c, err := Dial(testContext(t), cfg)
+		c, err := Dial(testContext(t), cfg, login.Ends{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,10 +131,10 @@ func TestContext(t *testing.T) {
 	t.Run("over before it began", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if c, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) {
+		if c, err := Dial(ctx, cfg, login.Ends{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v, %v", c, err)
 		}
-		c, err := Dial(testContext(t), cfg)
+		c, err := Dial(testContext(t), cfg, login.Ends{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func TestUsedOnce(t *testing.T) {
 	p.Login = func(imaptest.Login) string { return "NO LOGIN failed." }
 	srv := imaptest.NewFake(t, p)
 	ctx := testContext(t)
-	c, err := Dial(ctx, starttls(t, srv.Addr()))
+	c, err := Dial(ctx, starttls(t, srv.Addr()), login.Ends{})
 	if err != nil {
 		t.Fatal(err)
 	}
