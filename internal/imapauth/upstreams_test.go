@@ -15,7 +15,9 @@ import (
 // dialFirst prepares the first of several upstreams, as a backend does.
 func dialFirst(t *testing.T, stagger time.Duration, addrs ...string) (*Client, error) {
 	t.Helper()
-	open := func(ctx context.Context, addr string) (*Client, error) { return Dial(ctx, starttls(t, addr), login.Ends{}) }
+	open := func(ctx context.Context, addr string) (*Client, error) {
+		return Dial(ctx, starttls(t, addr), login.Ends{})
+	}
 	return pool.First(testContext(t), addrs, stagger, open, (*Client).Close)
 }
 
