@@ -59,6 +59,8 @@ func TestValidate(t *testing.T) {
 		{Config{Mode: ImplicitTLS}, "without settings"},
 		{Config{Mode: NoTLS, AuthCommand: "cram"}, "unknown command"},
 		{Config{Mode: NoTLS, Probe: "maybe"}, "unknown probe mode"},
+		{Config{Mode: NoTLS, Forward: ForwardID}, ""},
+		{Config{Mode: NoTLS, Forward: "xclient"}, "unknown way"},
 	} {
 		err := tc.cfg.Validate()
 		switch {
