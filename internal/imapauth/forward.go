@@ -66,6 +66,8 @@ func (c *Client) sendHeader(ctx context.Context) error {
 // Both addresses of a header are of one family. What the client connected to
 // matters less, so it is left unspecified rather than that an IPv4 client is made
 // one of IPv6: Dovecot punishes IPv6 clients by their /48, and all of IPv4 is in one.
+// It also refuses a header of version 1 with the port 0, so one that is not known
+// is 1.
 func proxyHeader(version byte, ends login.Ends) ([]byte, error) {
 	client, server := ends.Client, ends.Server
 	if !client.IsValid() {
@@ -78,7 +80,11 @@ func proxyHeader(version byte, ends login.Ends) ([]byte, error) {
 		}
 		server = netip.AddrPortFrom(unspecified, server.Port())
 	}
-	return proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(client), net.TCPAddrFromAddrPort(server)).Format()
+	return proxyproto.HeaderProxyFromAddrs(version, tcpAddr(client), tcpAddr(server)).Format()
+}
+
+func tcpAddr(end netip.AddrPort) *net.TCPAddr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(end.Addr(), max(end.Port(), 1)))
 }
 
 // suspectHeader adds to an error of Prepare that our PROXY header may be its reason,
