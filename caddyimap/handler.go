@@ -69,8 +69,9 @@ type Handler struct {
 
 	// Networks and addresses of clients that log in for others, such as webmail,
 	// in CIDR notation. They are believed when they name the address of their own
-	// client with the command ID, as `x-originating-ip`, before they log in; what
-	// the log shows and the guard counts is that address then. Default: none.
+	// client with the command ID, as `x-originating-ip` (and its port as
+	// `x-originating-port`), before they log in; what the log shows and the guard
+	// counts is that address then. Default: none.
 	TrustedClients []string `json:"trusted_clients,omitempty"`
 
 	// Changes to the capabilities that clients are told before they log in and
