@@ -152,7 +152,7 @@ func TestForwardClient(t *testing.T) {
 // penaltyShows is what a login takes at least that Dovecot punishes, and penaltyHides
 // what one takes at most that it does not, on a machine that is busy.
 const (
-	penaltyShows = 3 * time.Second
+	penaltyShows = 2500 * time.Millisecond
 	penaltyHides = 2 * time.Second
 )
 
