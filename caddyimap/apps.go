@@ -107,14 +107,14 @@ func (r *BackendRef) find() (*App, *Backend, error) {
 // Check asks the backend about an attempt of the Dovecot auth protocol, and
 // leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
-	return r.attempt(ctx, a, true, func(ctx context.Context, a *login.Attempt, b *Backend) login.Verdict {
+	return r.attempt(ctx, a, entranceAuth, func(ctx context.Context, a *login.Attempt, b *Backend) login.Verdict {
 		return b.check(ctx, a, imapauth.Plain)
 	})
 }
 
 // open logs an attempt of an IMAP client in, unless the user has too many sessions.
 func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login.Session, v login.Verdict) {
-	v = r.attempt(ctx, a, false, func(ctx context.Context, a *login.Attempt, b *Backend) (v login.Verdict) {
+	v = r.attempt(ctx, a, entranceIMAP, func(ctx context.Context, a *login.Attempt, b *Backend) (v login.Verdict) {
 		end, ok := b.beginSession(a)
 		if !ok {
 			return login.ThrottledFor(imap.ResponseCodeLimit, 0, errTooManySessions)
@@ -158,7 +158,7 @@ type ask func(ctx context.Context, a *login.Attempt, b *Backend) login.Verdict
 
 // attempt finds the backend, asks it as far as the guard lets it, and tells what
 // came of it.
-func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, checkOnly bool, ask ask) login.Verdict {
+func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, from entrance, ask ask) login.Verdict {
 	a := *typed
 	a.Remote = plain(a.Remote)
 	app, b, err := r.find()
@@ -167,14 +167,16 @@ func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, checkOnl
 			app = r.own
 		}
 		v := login.UnavailableFor(err)
+		countLost(from, r.name, v)
 		app.log(ctx, &a, r.name, v, adviceConfig)
 		return v
 	}
 	// What no backend would be asked about is no guess.
 	renamed, v := b.rename(&a)
 	if renamed != nil {
-		v = app.Guard.decide(ctx, b, &a, checkOnly, func(ctx context.Context) login.Verdict { return ask(ctx, renamed, b) })
+		v = b.guarded(ctx, app, &a, from == entranceAuth, func(ctx context.Context) login.Verdict { return ask(ctx, renamed, b) })
 	}
+	b.measures().count(from, &a, v)
 	app.successor().log(ctx, &a, b.name, v, adviceBackend)
 	return v
 }
@@ -188,6 +190,9 @@ func (r *BackendRef) Refused(ctx context.Context, a *login.Attempt, v login.Verd
 	name := r.name
 	if b != nil {
 		name = b.name
+		b.measures().count(entranceAuth, a, v)
+	} else {
+		countLost(entranceAuth, name, v)
 	}
 	app.log(ctx, a, name, v, adviceBackend)
 }
