@@ -40,7 +40,7 @@ func (a *App) provisionHostnames(ctx caddy.Context) error {
 
 	var internal []string
 	for _, name := range a.Hostnames {
-		if !certmagic.SubjectQualifiesForPublicCert(name) && !a.hasPolicy(name) && !slices.Contains(internal, name) {
+		if !certmagic.SubjectQualifiesForPublicCert(name) && !a.hasFileFor(name) && !a.hasPolicy(name) && !slices.Contains(internal, name) {
 			internal = append(internal, name)
 		}
 	}
@@ -98,12 +98,18 @@ func (a *App) manageCertificates() {
 		return
 	}
 	names := make(map[string]struct{}, len(a.Hostnames))
-	for _, name := range a.Hostnames {
-		if !a.tls.HasCertificateForSubject(name) { // from files, or for another app
-			names[name] = struct{}{}
-		}
+	for _, name := range a.unmanaged() {
+		names[name] = struct{}{}
 	}
 	if err := a.tls.Manage(names); err != nil {
 		a.logger.Error("the certificates of the hostnames cannot be managed", zap.Strings("hostnames", a.Hostnames), zap.Error(err))
 	}
+}
+
+// unmanaged returns the names for which there is no certificate in files, neither
+// ours nor the tls app's, and none that is managed for another app.
+func (a *App) unmanaged() []string {
+	return slices.DeleteFunc(slices.Clone(a.Hostnames), func(name string) bool {
+		return a.hasFileFor(name) || a.tls.HasCertificateForSubject(name)
+	})
 }
