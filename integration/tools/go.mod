@@ -1,3 +1,5 @@
+// The programs that the integration tests drive and that are written in Go. They
+// are a module of their own, so that the server depends on none of them.
 module github.com/caddy-imap/caddy-imap/integration/tools
 
 go 1.26
