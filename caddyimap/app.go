@@ -42,8 +42,8 @@ func init() {
 type App struct {
 	// The names that clients connect to. Caddy gets certificates for them and
 	// renews them: from the public authorities that it is configured with, or
-	// from its internal one if a name is not public, such as `localhost` and
-	// `mail.internal`. Clients that name no server, or another, get the
+	// from its internal one if a name is not public, such as `localhost`, `mail`
+	// and `mail.internal`. Clients that name no server, or another, get the
 	// certificate of the first.
 	Hostnames []string `json:"hostnames,omitempty"`
 

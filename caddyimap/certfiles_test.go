@@ -29,6 +29,19 @@ func TestCertificateFiles(t *testing.T) {
 	second := w.files(imaptest.Leaf{Names: []string{"*.corp.example.org", "192.0.2.1"}})
 	t.Setenv("IMAP_TEST_CERTIFICATE", first.Certificate)
 	first.Certificate = "{env.IMAP_TEST_CERTIFICATE}"
+	// Certificate and key may be in one file.
+	var both []byte
+	for _, part := range []string{second.Key, second.Certificate} {
+		b, err := os.ReadFile(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, b...)
+	}
+	if err := os.WriteFile(second.Certificate, both, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second.Key = second.Certificate
 
 	for _, tc := range []struct {
 		name      string

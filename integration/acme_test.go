@@ -38,7 +38,8 @@ var acmeTools = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// pebble is a private authority. It believes that every name is at 127.0.0.1.
+// pebble is a private authority. Every name that it looks up is at 127.0.0.1, unless
+// the options of its DNS server say otherwise.
 type pebble struct {
 	t                 *testing.T
 	dir               string
@@ -52,7 +53,7 @@ type pebble struct {
 // authority that most use.
 const pebbleLifetime = 90 * 24 * 60 * 60
 
-func startPebble(t *testing.T) *pebble {
+func startPebble(t *testing.T, dnsOptions ...string) *pebble {
 	t.Helper()
 	bin, err := acmeTools()
 	if err != nil {
@@ -62,8 +63,9 @@ func startPebble(t *testing.T) *pebble {
 		t: t, dir: shortDir(t), ca: imaptest.NewCA(t), addr: freeAddr(t), manage: freeAddr(t), httpPort: freePort(t), tlsPort: freePort(t),
 	}
 	dns := freeAddr(t)
-	resolver := a.start("dns", bin, "pebble-challtestsrv", "-dnsserver", dns, "-management", freeAddr(t),
-		"-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "")
+	resolver := a.start("dns", bin, "pebble-challtestsrv", append([]string{
+		"-dnsserver", dns, "-management", freeAddr(t), "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
+	}, dnsOptions...)...)
 	t.Cleanup(func() { _ = resolver.stop(t) })
 
 	own := a.ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.1"}})
@@ -154,15 +156,17 @@ func TestACME(t *testing.T) {
 	backend := imaptest.NewMemory(t, imaptest.Accounts{Passwords: map[string]string{"alice": password}})
 	authority := startPebble(t)
 	roots := authority.Roots()
+	// Since the authority is not a public one, it signs for names that are not.
+	names := []string{"mail.example.org", "imap.example.org", "mail.internal"}
 	for challenge, other := range map[string]string{"http-01": "disable_tlsalpn_challenge", "tls-alpn-01": "disable_http_challenge"} {
 		t.Run(challenge, func(t *testing.T) {
 			before := authority.Orders()
 			imap, imaps := freeAddr(t), freeAddr(t)
 			c := startCaddy(t, site{
-				Hostnames: "mail.example.org imap.example.org", Globals: authority.Globals() + "\tcert_issuer acme {\n\t\t" + other + "\n\t}\n",
+				Hostnames: strings.Join(names, " "), Globals: authority.Globals() + "\tcert_issuer acme {\n\t\t" + other + "\n\t}\n",
 				Backend: "\t\t\tupstream " + backend.Addr() + "\n\t\t\ttls off", IMAP: imap, IMAPS: imaps,
 			}.String())
-			for _, name := range []string{"mail.example.org", "imap.example.org"} {
+			for _, name := range names {
 				eventually(t, "a certificate of "+name, func() error {
 					_, _, err := dialTLS(t, imap, false, &tls.Config{ServerName: name, RootCAs: roots})
 					return err
@@ -182,8 +186,8 @@ func TestACME(t *testing.T) {
 			if used := c.LogLines(`"challenge_type":"` + challenge + `"`); len(used) == 0 {
 				t.Error("the challenge was not used")
 			}
-			if got := authority.Orders() - before; got != 2 {
-				t.Errorf("the authority was asked for %d certificates, want 2", got)
+			if got := authority.Orders() - before; got != len(names) {
+				t.Errorf("the authority was asked for %d certificates, want %d", got, len(names))
 			}
 		})
 	}
@@ -226,7 +230,7 @@ func TestACMEInstances(t *testing.T) {
 
 	var addrs []string
 	var instances []*caddyServer
-	for range 2 { // as good as at once: asking takes longer than starting
+	for range 2 { // the second mostly starts while the first still asks
 		addrs = append(addrs, freeAddr(t))
 		instances = append(instances, startCaddy(t, config(addrs[len(addrs)-1], "")))
 	}
@@ -282,4 +286,29 @@ func TestACMEInstances(t *testing.T) {
 	await(addrs[1], second.Equal)
 	authority.WantOrders(2)
 	figure(t, "four starts of three instances and a renewal: %d certificates asked for", authority.Orders())
+}
+
+// Several machines behind one name: the authority comes to one of them, while
+// another has asked. With a site on its port, and the storage in common, the one
+// answers for the other.
+func TestACMEChallengeElsewhere(t *testing.T) {
+	const elsewhere = "127.0.0.5"
+	password := secret("Answer-For-Me-98")
+	backend := imaptest.NewMemory(t, imaptest.Accounts{Passwords: map[string]string{"alice": password}})
+	authority := startPebble(t, "-defaultIPv4", elsewhere)
+	storage := "\tstorage file_system " + shortDir(t) + "\n"
+	s := site{Backend: "\t\t\tupstream " + backend.Addr() + "\n\t\t\ttls off"}
+
+	there := s
+	own := imaptest.NewCA(t).Issue(imaptest.Leaf{Names: []string{"mail.internal"}})
+	there.Hostnames = "mail.internal\n\t\tcertificate " + own.CertFile + " " + own.KeyFile
+	there.Globals, there.IMAP = strings.ReplaceAll(authority.Globals(), "default_bind 127.0.0.1", "default_bind "+elsewhere)+storage, freeAddr(t)
+	// The brace that closes the options closes the web site instead.
+	answers := startCaddy(t, there.String()+"}\nhttp:// {\n\tabort\n")
+
+	s.Hostnames, s.Globals, s.IMAP = "mail.example.org", authority.Globals()+storage+"\tcert_issuer acme {\n\t\tdisable_tlsalpn_challenge\n\t}\n", freeAddr(t)
+	startCaddy(t, s.String())
+	s.awaitVerified(t, "mail.example.org", authority.Roots())
+	answers.WaitLog("served key authentication", "mail.example.org", `"distributed":true`)
+	authority.WantOrders(1)
 }

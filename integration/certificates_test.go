@@ -259,6 +259,44 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
+// The commands of certificates.md show what is shown.
+func TestLookingAtIt(t *testing.T) {
+	need(t, "openssl")
+	page, err := os.ReadFile("../docs/certificates.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, command, _ := strings.Cut(string(page), "\n## Looking at it\n\n```sh\n")
+	command, _, found := strings.Cut(command, "```")
+	if !found {
+		t.Fatal("the page has no command")
+	}
+	password := secret("Look-At-It-99")
+	ca := imaptest.NewCA(t)
+	cert := ca.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
+	s := certSite(t, password)
+	s.Hostnames = "mail.example.org\n\t\tcertificate " + cert.CertFile + " " + cert.KeyFile
+	startCaddy(t, s.String())
+	for addr, option := range map[string]string{s.IMAP: " -starttls imap", s.IMAPS: ""} {
+		line := strings.Replace(command, "mail.example.org:143", addr, 1)
+		line = strings.Replace(line, " -starttls imap", option, 1)
+		out, err := exec.Command("bash", "-c", line).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "DNS:mail.example.org") || !strings.Contains(string(out), "notAfter=") {
+			t.Errorf("%s: %v\n%s", line, err, out)
+		}
+		first, _, _ := strings.Cut(line, "|")
+		verify := strings.Replace(first, "</dev/null", "-verify_return_error -verify_hostname mail.example.org -CAfile "+ca.File()+" </dev/null", 1)
+		out, err = exec.Command("bash", "-c", verify).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "Verify return code: 0 (ok)") {
+			t.Errorf("%s: %v\n%s", verify, err, out)
+		}
+		out, err = exec.Command("bash", "-c", strings.Replace(verify, "_hostname mail", "_hostname other", 1)).CombinedOutput()
+		if err == nil {
+			t.Errorf("another name is verified:\n%s", out)
+		}
+	}
+}
+
 // loginTLS tries to log in and returns what the server said over TLS, and with
 // which error it ended. In TLS 1.3 a client learns only behind its handshake that
 // it was refused.
