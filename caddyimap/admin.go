@@ -69,7 +69,7 @@ func (api *adminAPI) guard(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch kind {
 	case "accounts":
-		lifted, err := app.Guard.current().LiftAccount(r.Context(), &app.Guard.cfg, name)
+		lifted, err := app.liftAccount(r.Context(), name)
 		return api.lifted(w, lifted, err)
 	case "sources":
 		addr, err := netip.ParseAddr(name)

@@ -256,7 +256,7 @@ func TestACMEInstances(t *testing.T) {
 	old := time.Since(first.NotBefore) + 8*time.Second
 	early := fmt.Sprintf("\trenewal_window_ratio %.9f\n", 1-old.Seconds()/pebbleLifetime)
 	for i, c := range instances {
-		c.Load(config(addrs[i], early))
+		c.reload(config(addrs[i], early))
 	}
 	second := await(addrs[0], func(c *x509.Certificate) bool { return !same(c) })
 	for _, addr := range addrs[1:] {
@@ -269,14 +269,14 @@ func TestACMEInstances(t *testing.T) {
 	}
 	session.Want("OK", "LOGOUT")
 	for i, c := range instances {
-		c.Load(config(addrs[i], ""))
+		c.reload(config(addrs[i], ""))
 	}
 
 	// Without the authority: reloads leave no gap, and a restart finds the
 	// certificate in the storage.
 	authority.Stop()
 	for i := range 5 {
-		instances[0].Load(config(addrs[0], fmt.Sprintf("\tgrace_period %ds\n", i+1)))
+		instances[0].reload(config(addrs[0], fmt.Sprintf("\tgrace_period %ds\n", i+1)))
 		if c, _, err := shown(addrs[0]); err != nil || !c.Equal(second) {
 			t.Errorf("at once after reload %d: %v", i, err)
 		}

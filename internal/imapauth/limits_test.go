@@ -99,6 +99,9 @@ func TestSilence(t *testing.T) {
 			if summary(v) != unavailable || errors.Is(v.Err, ErrTimeout) {
 				t.Errorf("verdict %s (%v)", summary(v), v.Err)
 			}
+			if want := tc.name == "asked for a login"; v.Unanswered != want {
+				t.Errorf("unanswered %t, want %t", v.Unanswered, want)
+			}
 			srv.CheckHidden(testSecret)
 		})
 		t.Run(tc.name+", stalls", func(t *testing.T) {
@@ -116,6 +119,9 @@ func TestSilence(t *testing.T) {
 			}
 			if summary(v) != unavailable || !errors.Is(v.Err, ErrTimeout) {
 				t.Errorf("verdict %s (%v)", summary(v), v.Err)
+			}
+			if want := tc.name == "asked for a login"; v.Unanswered != want {
+				t.Errorf("unanswered %t, want %t", v.Unanswered, want)
 			}
 			srv.CheckHidden(testSecret)
 			srv.WaitIdle()

@@ -141,12 +141,16 @@ func (c *Client) authenticate(ctx context.Context, a *login.Attempt, command Aut
 	r, err := c.submit(ctx, m, a)
 	switch {
 	case err != nil:
-		return login.UnavailableFor(err)
+		v := login.UnavailableFor(err)
+		v.Unanswered = c.sent
+		return v
 	case !c.sent:
 		return classifyEarly(&r)
 	}
 	c.noteCode(&r)
-	return classify(&r)
+	v := classify(&r)
+	v.Unanswered = v.Result == login.Unavailable
+	return v
 }
 
 // capsAfterLogin asks for the capabilities anew. It is the first command that

@@ -136,6 +136,9 @@ type Verdict struct {
 	// Suspect says that the password may be wrong, although the backend did not
 	// say so: Exchange lets some users in and then knows nothing of them.
 	Suspect bool
+	// Unanswered says that the backend has the credentials, and that its answer,
+	// if there was one, says nothing about them: it may have counted them.
+	Unanswered bool
 	// Upstream is the address that decided, or that was asked last.
 	Upstream string
 	// Err tells the operator what went wrong. It never holds a secret or a raw
