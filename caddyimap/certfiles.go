@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -101,6 +102,29 @@ func (a *App) showFiles(policy *caddytls.ConnectionPolicy) {
 			return cert, nil
 		}
 		return cmp.Or(a.fileFor(hello, policy.FallbackSNI), a.fileFor(hello, ""), &a.files[0]), nil
+	}
+}
+
+// noteMissing has the log tell of the first client for whom there is no certificate,
+// where no option of the app says for whom there are some. The rest of what clients
+// do wrong is not worth an operator's while, but this may concern them all.
+func (a *App) noteMissing(policy *caddytls.ConnectionPolicy, logger *zap.Logger) {
+	if len(a.Hostnames) > 0 || len(a.files) > 0 {
+		return
+	}
+	managed := policy.TLSConfig.GetCertificate
+	var once sync.Once
+	policy.TLSConfig.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		cert, err := managed(hello)
+		if err != nil {
+			once.Do(func() {
+				logger.Warn("there is no certificate for a client, which cannot log in; this is told once: "+
+					"name the server with the option hostname of the imap app, or a certificate's files with its option certificate, "+
+					"or one that there is with default_sni and fallback_sni in a connection_policy",
+					zap.String("server_name", hello.ServerName), zap.Error(err))
+			})
+		}
+		return cert, err
 	}
 }
 

@@ -187,3 +187,33 @@ func TestNoCertificate(t *testing.T) {
 		t.Error("complained about although there is a certificate in files")
 	}
 }
+
+// TestMissingCertificate pins that the operator hears once of clients for whom there
+// is no certificate, unless one will come for all.
+func TestMissingCertificate(t *testing.T) {
+	w := newWorld(t)
+	for _, tc := range []struct {
+		hostnames []string
+		sni       map[string]bool // whether there is a certificate
+		warnings  int
+	}{
+		{nil, map[string]bool{"mail.example.org": true}, 0},
+		{nil, map[string]bool{"mail.example.org": true, "": false, "foreign.example.net": false}, 1},
+		{[]string{"new.example.org"}, map[string]bool{"": false}, 0}, // it is on its way
+	} {
+		app := w.app(w.backend("127.0.0.1:1"))
+		app.Hostnames = tc.hostnames
+		c := w.load(app)
+		h := c.handler(&Handler{ImplicitTLS: true})
+		for name, good := range tc.sni {
+			cfg := w.tls(name)
+			cfg.InsecureSkipVerify = true
+			if err := serve(t, h).handshake(cfg); (err == nil) != good {
+				t.Errorf("%q: %v", name, err)
+			}
+		}
+		if lines := c.log.lines("warn", ""); len(lines) != tc.warnings {
+			t.Errorf("%v: warnings %v, want %d", tc.sni, lines, tc.warnings)
+		}
+	}
+}

@@ -251,6 +251,7 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	}
 	for _, policy := range h.ConnectionPolicies {
 		app.showFiles(policy)
+		app.noteMissing(policy, h.logger)
 	}
 	h.front.TLS = h.ConnectionPolicies.TLSConfig(ctx)
 	return nil
