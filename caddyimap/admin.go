@@ -18,6 +18,7 @@ func init() {
 
 // adminAPI adds to Caddy's admin API:
 //
+//	GET    /imap/backends                 how the upstreams are, and how many sessions each has
 //	GET    /imap/guard                    what the guard holds, on this instance
 //	DELETE /imap/guard/accounts/{user}    forgets the failures of an account
 //	DELETE /imap/guard/sources/{ip}       forgets the failures of a source
@@ -36,6 +37,7 @@ const guardPath = "/imap/guard"
 // Routes implements caddy.AdminRouter.
 func (api *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
+		{Pattern: backendsPath, Handler: caddy.AdminHandlerFunc(api.backends)},
 		{Pattern: guardPath, Handler: caddy.AdminHandlerFunc(api.guard)},
 		{Pattern: guardPath + "/", Handler: caddy.AdminHandlerFunc(api.guard)},
 	}

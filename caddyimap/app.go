@@ -169,6 +169,7 @@ func (a *App) Start() error {
 // started is told when all apps of the configuration have started.
 func (a *App) started() {
 	a.ran.Store(true)
+	a.startPools()
 	apps.start(a)
 	a.events.begin()
 	a.manageCertificates()
@@ -178,6 +179,7 @@ func (a *App) started() {
 // begun with this app is told of by that one.
 func (a *App) Stop() error {
 	a.retire()
+	a.stopPools()
 	a.events.stop()
 	return a.stopGuard()
 }

@@ -125,7 +125,11 @@ func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login
 			}
 		}()
 		if session, v = b.open(ctx, a, imapauth.Keep); session != nil {
-			session.End = end
+			release := session.End
+			session.End = func() {
+				release()
+				end()
+			}
 		}
 		return v
 	})

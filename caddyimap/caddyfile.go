@@ -3,6 +3,7 @@ package caddyimap
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -170,7 +171,19 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 // Syntax:
 //
 //	backend <name> {
-//		upstream <address>...
+//		upstream <address>... {
+//			drain
+//			drain_timeout <duration>
+//		}
+//		lb_policy first|round_robin|least_conn|random|client_ip_hash|user_hash
+//
+//		fail_duration <duration>
+//		max_fails <number>
+//		health_interval <duration>
+//		health_timeout <duration>
+//		health_fall <number>
+//		health_rise <number>
+//
 //		dial_timeout <duration>
 //		auth_timeout <duration>
 //		username <template>
@@ -185,16 +198,26 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		tls_insecure_skip_verify
 //	}
 func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	var t reverseproxy.TLSConfig
-	var hasTLS bool
+	var (
+		t       reverseproxy.TLSConfig
+		active  ActiveHealthChecks
+		passive PassiveHealthChecks
+		policy  string
+
+		hasTLS, hasActive, hasPassive bool
+	)
 	withTLS := func(o glue.Option) glue.Option { return o.Noted(func() { hasTLS = true }) }
+	withActive := func(o glue.Option) glue.Option { return o.Noted(func() { hasActive = true }) }
+	withPassive := func(o glue.Option) glue.Option { return o.Noted(func() { hasPassive = true }) }
 	err := glue.Options{
-		"upstream": glue.Values(1, -1, func(addrs []string) error {
-			for _, addr := range addrs {
-				b.Upstreams = append(b.Upstreams, &Upstream{Dial: addr})
-			}
-			return nil
-		}).Repeated(),
+		"upstream":                 glue.Segment(b.unmarshalUpstreams).Repeated(),
+		"lb_policy":                glue.Text(&policy),
+		"fail_duration":            withPassive(glue.Duration(&passive.FailDuration)),
+		"max_fails":                withPassive(glue.Number(&passive.MaxFails)),
+		"health_interval":          withActive(glue.Duration(&active.Interval)),
+		"health_timeout":           withActive(glue.Duration(&active.Timeout)),
+		"health_fall":              withActive(glue.Number(&active.Fall)),
+		"health_rise":              withActive(glue.Number(&active.Rise)),
 		"dial_timeout":             glue.Duration(&b.DialTimeout),
 		"auth_timeout":             glue.Duration(&b.AuthTimeout),
 		"username":                 glue.Text(&b.Username),
@@ -210,7 +233,45 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if hasTLS {
 		b.TLS = &t
 	}
+	if policy != "" {
+		b.LoadBalancing = &LoadBalancing{Selection: &Selection{Policy: policy}}
+	}
+	if hasActive || hasPassive {
+		b.HealthChecks = new(HealthChecks)
+	}
+	if hasActive {
+		b.HealthChecks.Active = &active
+	}
+	if hasPassive {
+		b.HealthChecks.Passive = &passive
+	}
 	return err
+}
+
+// unmarshalUpstreams adds the upstreams of one line. What is in a block behind them
+// is said of each.
+func (b *Backend) unmarshalUpstreams(d *caddyfile.Dispenser) error {
+	d.Next() // consume the name of the option
+	addrs := d.RemainingArgs()
+	if len(addrs) == 0 {
+		return d.Errf("option 'upstream': value is missing")
+	}
+	if slices.Contains(addrs, "") {
+		return d.Errf("option 'upstream': value is empty")
+	}
+	var u Upstream
+	if err := (glue.Options{
+		"drain":         glue.Flag(&u.Drain),
+		"drain_timeout": glue.Duration(&u.DrainTimeout),
+	}).Block(d); err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		one := u
+		one.Dial = addr
+		b.Upstreams = append(b.Upstreams, &one)
+	}
+	return nil
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:

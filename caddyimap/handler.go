@@ -309,6 +309,10 @@ func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.L
 	)
 	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
 	defer stop()
+	if stay := s.Backend.Stay; stay != nil {
+		leave := context.AfterFunc(stay, func() { session.Kick("This server is being taken out of service.", byeGrace) })
+		defer leave()
+	}
 	stats := session.Run()
 	logger.Info("session ended",
 		zap.String("user", user),

@@ -61,12 +61,17 @@ type world struct {
 }
 
 // newWorld also begins with an empty guard for apps that are not started, and in
-// the end no session may be counted any longer.
+// the end no session may be counted any longer, nor may an upstream be known.
 func newWorld(tb testing.TB) *world {
 	guards.mu.Lock()
 	guards.own = nil
 	guards.mu.Unlock()
-	tb.Cleanup(func() { noSessions(tb) })
+	tb.Cleanup(func() {
+		noSessions(tb)
+		if known := health(); known != "" {
+			tb.Errorf("still known are %s", known)
+		}
+	})
 	return &world{tb: tb, ca: imaptest.NewCA(tb)}
 }
 

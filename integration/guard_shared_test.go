@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -121,9 +122,9 @@ func (in *instances) guess(ways []door, addresses int, names ...string) int {
 // A machine that is too busy to ask the store in time has them count alone, as they
 // should, and is tried again.
 func TestGuessingAtTwoInstances(t *testing.T) {
-	for range 5 {
+	for i := range 5 {
 		asked := true
-		if t.Run("", func(t *testing.T) { asked = guessAtTwoInstances(t) }); asked {
+		if t.Run(strconv.Itoa(i), func(t *testing.T) { asked = guessAtTwoInstances(t) }); asked {
 			return
 		}
 	}

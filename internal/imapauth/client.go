@@ -46,10 +46,11 @@ type Client struct {
 	caps capabilities
 	// exchange says that something looked like Exchange.
 	exchange bool
-	// sent says that complete credentials are on their way; alerts are what the
+	// named says that the backend may have been told a user's name, sent that
+	// complete credentials are on their way; alerts are what the
 	// backend wanted the user to be told since then, as untagged responses.
-	sent   bool
-	alerts []byte
+	named, sent bool
+	alerts      []byte
 }
 
 // Dial connects to the upstream and prepares the connection.
@@ -58,12 +59,28 @@ func Dial(ctx context.Context, cfg *Config) (*Client, error) {
 	if network == "" {
 		network = "tcp"
 	}
+	address := cfg.DialAddress
+	if address == "" {
+		address = cfg.Address
+	}
 	d := net.Dialer{Timeout: cfg.DialTimeout}
-	conn, err := d.DialContext(ctx, network, cfg.Address)
+	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
 	return Prepare(ctx, conn, cfg)
+}
+
+// Ping reports what keeps users from logging in at the upstream, as far as that
+// shows without one: it does what Dial does, and hangs up in order.
+func Ping(ctx context.Context, cfg *Config) error {
+	c, err := Dial(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	c.logout(ctx)
+	c.Close()
+	return nil
 }
 
 // Prepare brings a fresh connection to where a user can log in: greeting, TLS as
@@ -139,10 +156,19 @@ func (c *Client) prepare(ctx context.Context) error {
 			return fmt.Errorf("starting TLS: %w", err)
 		}
 	}
-	if c.caps != nil {
-		return nil
+	if c.caps == nil {
+		if err := c.capability(ctx); err != nil {
+			return err
+		}
 	}
-	return c.capability(ctx)
+	switch {
+	case c.caps.takePasswords():
+		return nil
+	case c.cfg.Mode == NoTLS:
+		return ErrPrivacy
+	default:
+		return ErrNoMechanism
+	}
 }
 
 // greeting reads the first line. It alone decides; what follows it is read

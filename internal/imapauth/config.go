@@ -56,8 +56,9 @@ const (
 // Config describes one upstream. It is shared by all connections to it and not
 // changed once in use.
 type Config struct {
-	// Address names the upstream in verdicts and is what Dial dials.
-	Address string
+	// Address names the upstream in verdicts, and is what Dial dials unless
+	// DialAddress is set, as for one of the addresses of a name.
+	Address, DialAddress string
 	// Network is what Dial dials on. Default: "tcp".
 	Network string
 	// DialTimeout bounds the connecting of Dial, and nothing after it. 0 means

@@ -129,12 +129,7 @@ func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthComma
 // means.
 func (c *Client) authenticate(ctx context.Context, a *login.Attempt, command AuthCommand) login.Verdict {
 	m := choose(c.caps, command, a)
-	switch {
-	case m == methodNone && c.cfg.Mode == NoTLS:
-		return login.UnavailableFor(ErrPrivacy)
-	case m == methodNone:
-		return login.UnavailableFor(ErrNoMechanism)
-	case m != methodPlain && a.AuthzID != "":
+	if m != methodPlain && a.AuthzID != "" {
 		// The backend cannot be told, and must not be asked about someone else.
 		return login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
 	}
@@ -145,7 +140,9 @@ func (c *Client) authenticate(ctx context.Context, a *login.Attempt, command Aut
 		v.Unanswered = c.sent
 		return v
 	case !c.sent:
-		return classifyEarly(&r)
+		v := classifyEarly(&r)
+		v.Everybody = v.Result == login.Throttled && !c.named
+		return v
 	}
 	c.noteCode(&r)
 	v := classify(&r)

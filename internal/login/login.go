@@ -139,6 +139,9 @@ type Verdict struct {
 	// Unanswered says that the backend has the credentials, and that its answer,
 	// if there was one, says nothing about them: it may have counted them.
 	Unanswered bool
+	// Everybody says that a throttling backend has not been told who wants to log
+	// in. So it holds off everybody, and not one user.
+	Everybody bool
 	// Upstream is the address that decided, or that was asked last.
 	Upstream string
 	// Err tells the operator what went wrong. It never holds a secret or a raw
@@ -176,6 +179,9 @@ type Session struct {
 	Caps []string
 	// Upstream is the address of the backend.
 	Upstream string
+	// Stay, if it is set, is done when the session is to end because its upstream
+	// is taken out of service.
+	Stay context.Context
 	// End, if it is set, is to be called when the session is over. Close does.
 	End func()
 }
