@@ -86,6 +86,14 @@ type Backend struct {
 	// Default: no limit.
 	MaxSessionsPerUser int `json:"max_sessions_per_user,omitempty"`
 
+	// How the backend is told where its users come from, so that its log shows
+	// their addresses and what it counts by address are not all of them together:
+	// `proxy_v1` or `proxy_v2` (a PROXY header at the beginning of each
+	// connection, which the backend must expect), `id` (the command ID before the
+	// login, as Dovecot reads it from those in its `login_trusted_networks`), or
+	// `off`. Default: `off`.
+	ForwardClient string `json:"forward_client,omitempty"`
+
 	name     string
 	guard    guard.Config
 	username *login.Template
@@ -143,6 +151,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		oneOf("tls", b.TLSMode, "starttls", "implicit", "off"),
 		oneOf("auth_command", b.AuthCommand, "", "keep", "login", "plain"),
 		oneOf("probe", b.Probe, "", "auto", "on", "off"),
+		oneOf("forward_client", b.ForwardClient, "", "id", "proxy_v1", "proxy_v2", "off"),
 		b.setTimeouts(),
 		b.provisionHealth(),
 	); err != nil {
@@ -175,6 +184,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 			return fmt.Errorf("upstream %s: %w", u.Dial, err)
 		}
 		cfg := b.upstreamConfig(addr, tlsConfig)
+		b.forward(cfg, app.logger)
 		if err := cfg.Validate(); err != nil {
 			return err
 		}

@@ -190,6 +190,7 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		auth_command keep|login|plain
 //		probe auto|on|off
 //		max_sessions_per_user <number>
+//		forward_client id|proxy_v1|proxy_v2|off
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -224,6 +225,7 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"auth_command":             glue.Text(&b.AuthCommand),
 		"probe":                    glue.Text(&b.Probe),
 		"max_sessions_per_user":    glue.Number(&b.MaxSessionsPerUser),
+		"forward_client":           glue.Text(&b.ForwardClient),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),

@@ -69,8 +69,9 @@ type Handler struct {
 
 	// Networks and addresses of clients that log in for others, such as webmail,
 	// in CIDR notation. They are believed when they name the address of their own
-	// client with the command ID, as `x-originating-ip`, before they log in; what
-	// the log shows and the guard counts is that address then. Default: none.
+	// client with the command ID, as `x-originating-ip` (and its port as
+	// `x-originating-port`), before they log in; what the log shows and the guard
+	// counts is that address then. Default: none.
 	TrustedClients []string `json:"trusted_clients,omitempty"`
 
 	// Changes to the capabilities that clients are told before they log in and
@@ -273,7 +274,11 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 		return nil
 	}
 	defer done()
-	client := imapfront.Client{Conn: conn, ID: rand.Text()[:idLength], Remote: conn.Remote()}
+	ends := conn.Ends()
+	client := imapfront.Client{
+		Conn: conn, ID: rand.Text()[:idLength],
+		Remote: ends.Client.Addr(), RemotePort: ends.Client.Port(), Local: ends.Server,
+	}
 	if states := l4tls.GetConnectionStates(cx); len(states) > 0 {
 		client.TLS = states[len(states)-1]
 	}

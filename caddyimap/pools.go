@@ -133,7 +133,7 @@ func learn(lease *pool.Lease, v login.Verdict) {
 // that there is none.
 func (b *Backend) connect(ctx context.Context, a *login.Attempt) (*imapauth.Client, *pool.Lease, login.Verdict) {
 	client := pool.Client{Addr: a.Remote, User: b.guard.Domains.Account(a.User)}
-	c, lease, err := pool.Open(ctx, b.pool, client, b.dial, (*imapauth.Client).Close)
+	c, lease, err := pool.Open(ctx, b.pool, client, b.dialFor(a.Ends()), (*imapauth.Client).Close)
 	if err != nil {
 		v := imapauth.Failure(err)
 		v.Upstream = strings.Join(b.addresses, " ")
@@ -146,8 +146,12 @@ func (b *Backend) connect(ctx context.Context, a *login.Attempt) (*imapauth.Clie
 	return c, lease, login.Verdict{}
 }
 
-func (b *Backend) dial(ctx context.Context, e pool.Endpoint) (*imapauth.Client, error) {
-	return imapauth.Dial(ctx, b.config(e))
+// dialFor returns how to connect to an upstream for a client; the zero Ends are
+// nobody in particular.
+func (b *Backend) dialFor(ends login.Ends) func(context.Context, pool.Endpoint) (*imapauth.Client, error) {
+	return func(ctx context.Context, e pool.Endpoint) (*imapauth.Client, error) {
+		return imapauth.Dial(ctx, b.config(e), ends)
+	}
 }
 
 func (b *Backend) ping(ctx context.Context, e pool.Endpoint) error {

@@ -146,7 +146,7 @@ func TestSilence(t *testing.T) {
 
 // openWithin is openAt with a context of the test's own.
 func openWithin(ctx context.Context, cfg *Config) login.Verdict {
-	c, err := Dial(ctx, cfg)
+	c, err := Dial(ctx, cfg, login.Ends{})
 	if err != nil {
 		return Failure(err)
 	}

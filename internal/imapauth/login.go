@@ -100,6 +100,10 @@ func (c *Client) signed(v login.Verdict) login.Verdict {
 }
 
 func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthCommand, checkOnly bool) login.Verdict {
+	if v := c.introduce(ctx, a); v.Result != login.Granted {
+		v.Err = fmt.Errorf("logging in: %w", v.Err)
+		return v
+	}
 	before := c.caps
 	c.exchange = c.exchange || before.lookLikeExchange()
 	v := c.authenticate(ctx, a, command)

@@ -63,8 +63,12 @@ type Attempt struct {
 	// Form and Mechanism say how the credentials came.
 	Form      Form
 	Mechanism string
-	// Remote is the address of the person who logs in, as far as it is known.
-	Remote netip.Addr
+	// Remote is the address of the person who logs in, as far as it is known, and
+	// RemotePort the port; 0 if that is not known.
+	Remote     netip.Addr
+	RemotePort uint16
+	// Local is the address that this person connected to, as far as it is known.
+	Local netip.AddrPort
 	// TLS is the version of TLS that protected the credentials on their way
 	// to us, or to the mail server that asks us; 0 if none or not known.
 	TLS uint16
