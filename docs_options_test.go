@@ -42,7 +42,10 @@ const route = "{\nlayer4 {\n:143 {\nroute {\n"
 var blocks = []block{
 	{
 		"The app imap", caddyimap.App{}, "{\nimap {\n%s\n}\n}", "apps.imap",
-		map[string][]string{"hostname": {"a.example b.example"}, "backend": {"x {\nupstream a\n}"}, "guard": {"{\nfailure_delay 1s\n}"}, "log_user": {"all"}},
+		map[string][]string{
+			"hostname": {"a.example b.example"}, "certificate": {"a b"}, "backend": {"x {\nupstream a\n}"}, "guard": {"{\nfailure_delay 1s\n}"},
+			"log_user": {"all"},
+		},
 	},
 	{
 		"The guard", caddyimap.Guard{}, "{\nimap {\nguard {\n%s\n}\n}\n}", "apps.imap.guard",
@@ -224,7 +227,8 @@ func leaves(path string, value any) (paths []string) {
 
 // lists are types of fields whose elements are documented with the field.
 var lists = map[reflect.Type]reflect.Type{
-	reflect.TypeFor[[]caddyimap.GuardDomain](): reflect.TypeFor[caddyimap.GuardDomain](),
+	reflect.TypeFor[[]caddyimap.GuardDomain]():      reflect.TypeFor[caddyimap.GuardDomain](),
+	reflect.TypeFor[[]caddyimap.CertificateFiles](): reflect.TypeFor[caddyimap.CertificateFiles](),
 }
 
 // parts are types of fields that have no table of their own, but rows in that of

@@ -44,6 +44,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //
 //	imap {
 //		hostname <name>...
+//		certificate <cert_file> <key_file>
 //		backend <name> {
 //			...
 //		}
@@ -56,6 +57,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the option
 	return glue.Options{
 		"hostname": glue.List(&a.Hostnames).Repeated(),
+		"certificate": glue.Values(2, 2, func(files []string) error {
+			a.Certificates = append(a.Certificates, CertificateFiles{Certificate: files[0], Key: files[1]})
+			return nil
+		}).Repeated(),
 		"backend":  glue.Segment(a.unmarshalBackend).Repeated(),
 		"guard":    glue.Segment(a.unmarshalGuard).Repeated(),
 		"log_user": glue.Text(&a.LogUser),

@@ -222,9 +222,9 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	}
 	// The app was loaded before, for the backend.
 	app := h.backend.own
-	if _, err := ctx.AppIfConfigured("tls"); err != nil {
+	if _, err := ctx.AppIfConfigured("tls"); err != nil && len(app.files) == 0 {
 		h.logger.Warn("no client can start TLS, and thus log in, since there is no certificate: " +
-			"name the server with the option hostname of the imap app, or load a certificate with the tls app")
+			"name the server with the option hostname of the imap app, or a certificate's files with its option certificate")
 	}
 	for _, policy := range h.ConnectionPolicies {
 		if policy == nil {
@@ -249,6 +249,10 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	}
 	if err := h.ConnectionPolicies.Provision(ctx); err != nil {
 		return fmt.Errorf("setting up connection_policies: %w", err)
+	}
+	for _, policy := range h.ConnectionPolicies {
+		app.showFiles(policy)
+		app.noteMissing(policy, h.logger)
 	}
 	h.front.TLS = h.ConnectionPolicies.TLSConfig(ctx)
 	return nil

@@ -56,6 +56,8 @@ type world struct {
 	storage *storage
 	// apps are the JSON of other apps.
 	apps caddy.ModuleMap
+	// noTLS leaves the tls app out.
+	noTLS bool
 }
 
 // newWorld also begins with an empty guard for apps that are not started, and in
@@ -168,6 +170,9 @@ func (w *world) tryLoad(app *App) (*config, error) {
 		"tls":  caddyconfig.JSON(map[string]any{"certificates": map[string]any{"load_files": files}}, nil),
 	}
 	maps.Copy(cfg.AppsRaw, w.apps)
+	if w.noTLS {
+		delete(cfg.AppsRaw, "tls")
+	}
 	c := &config{tb: w.tb, log: log, storage: storage}
 	c.ctx, c.cancel = caddy.NewContext(base)
 	w.tb.Cleanup(c.cancel)

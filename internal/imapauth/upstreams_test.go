@@ -23,7 +23,9 @@ func dialFirst(t *testing.T, stagger time.Duration, addrs ...string) (*Client, e
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := func(ctx context.Context, e pool.Endpoint) (*Client, error) { return Dial(ctx, starttls(t, e.Address), login.Ends{}) }
+	open := func(ctx context.Context, e pool.Endpoint) (*Client, error) {
+		return Dial(ctx, starttls(t, e.Address), login.Ends{})
+	}
 	c, _, err := pool.Open(testContext(t), p, pool.Client{}, open, (*Client).Close)
 	return c, err
 }
