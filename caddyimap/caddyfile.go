@@ -2,6 +2,7 @@ package caddyimap
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -172,6 +173,7 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		auth_command keep|login|plain
 //		probe auto|on|off
 //		max_sessions_per_user <number>
+//		on_removed keep|drain <duration>
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -196,6 +198,7 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"auth_command":             glue.Text(&b.AuthCommand),
 		"probe":                    glue.Text(&b.Probe),
 		"max_sessions_per_user":    glue.Number(&b.MaxSessionsPerUser),
+		"on_removed":               glue.Values(1, 2, b.setOnRemoved),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),
@@ -206,6 +209,28 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		b.TLS = &t
 	}
 	return err
+}
+
+// setOnRemoved reads what is to happen once the backend is gone.
+func (b *Backend) setOnRemoved(values []string) error {
+	b.OnRemoved = values[0]
+	switch {
+	case b.OnRemoved == removedDrain && len(values) == 1:
+		return errors.New("drain needs a duration, such as 10m")
+	case b.OnRemoved != removedDrain && len(values) == 2:
+		return fmt.Errorf("%s takes no duration", b.OnRemoved)
+	case len(values) == 1:
+		return nil
+	}
+	d, err := caddy.ParseDuration(values[1])
+	if err != nil {
+		return fmt.Errorf("not a duration such as 5s or 1m30s: %w", err)
+	}
+	if d <= 0 {
+		return fmt.Errorf("%s: must be more than 0", values[1])
+	}
+	b.OnRemovedDrain = caddy.Duration(d)
+	return nil
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:

@@ -171,8 +171,8 @@ type Session struct {
 	Buffered []byte
 	// Caps are the capabilities that the backend has after login.
 	Caps []string
-	// Upstream is the address of the backend.
-	Upstream string
+	// Backend is the name of the backend, and Upstream the address of its server.
+	Backend, Upstream string
 	// End, if it is set, is to be called when the session is over. Close does.
 	End func()
 }
