@@ -128,6 +128,13 @@ func (r *BackendRef) find() (*App, *Backend, error) {
 // IsNewest says whether the handler's own configuration is the one that counts.
 func (r *BackendRef) IsNewest() bool { return apps.newest.Load() == r.own }
 
+// Replaced says whether another configuration has taken the place of the handler's
+// own.
+func (r *BackendRef) Replaced() bool {
+	newest := apps.newest.Load()
+	return r.own.retired.Load() || newest != nil && newest.generation > r.own.generation
+}
+
 // Check asks the backend about an attempt of the Dovecot auth protocol, and
 // leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
