@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -140,14 +142,19 @@ func (m *mailServer) reset() {
 	}
 }
 
+// freeAddr returns an address below the range from which the system takes ports for
+// outgoing connections.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := strconv.Itoa(20000 + rand.IntN(8000))
+		if ln, err := net.Listen("tcp", ":"+port); err == nil {
+			_ = ln.Close()
+			return "127.0.0.1:" + port
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // TestReload pins what becomes of the connections of mail servers when the

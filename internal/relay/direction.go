@@ -44,8 +44,6 @@ type direction struct {
 	flow     flow
 	// bytes counts what was received.
 	bytes atomic.Int64
-	// stuck says that the destination did not take what it was sent.
-	stuck atomic.Bool
 
 	large *[bufferSize]byte
 	small [idleSize]byte
@@ -188,9 +186,6 @@ func (d *direction) write(p []byte) error {
 		return err
 	}
 	_, err := d.dst.Write(p)
-	if err != nil {
-		d.stuck.Store(true)
-	}
 	return err
 }
 
@@ -226,13 +221,4 @@ func (d *direction) hangUp() {
 			return
 		}
 	}
-}
-
-// close closes the destination. TLS would wait for seconds to say good-bye to one
-// that takes nothing.
-func (d *direction) close() {
-	if inner, ok := d.dst.(interface{ NetConn() net.Conn }); ok && d.stuck.Load() {
-		_ = inner.NetConn().Close()
-	}
-	_ = d.dst.Close()
 }

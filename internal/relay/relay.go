@@ -165,11 +165,11 @@ func (s *Session) Run() Stats {
 	s.ended = true
 	err := s.err
 	s.mu.Unlock()
-	if s.leave.Load() != 0 && !s.down.stuck.Load() {
+	if s.leave.Load() != 0 {
 		s.up.hangUp()
 	}
-	s.down.close()
-	s.up.close()
+	_ = s.client.Close()
+	_ = s.backend.Close()
 	return Stats{FromClient: s.up.bytes.Load(), FromBackend: s.down.bytes.Load(), Err: err}
 }
 

@@ -139,6 +139,42 @@ func TestIdle(t *testing.T) {
 	})
 }
 
+// halfPipe is a pipe whose sending side can be ended alone, which the test learns
+// through the channel.
+type halfPipe struct {
+	net.Conn
+	ended chan struct{}
+}
+
+func (p halfPipe) CloseWrite() error {
+	close(p.ended)
+	return nil
+}
+
+// eof is a backend that has nothing more to say, and still listens.
+type eof struct{ net.Conn }
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// TestDeaf pins that a client which does not hang up after its backend holds the
+// session for seconds only.
+func TestDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, front := net.Pipe()
+		back, backend := net.Pipe()
+		stats := make(chan Stats, 1)
+		begin := time.Now()
+		told := halfPipe{front, make(chan struct{})}
+		go func() { stats <- Run(Leg{Conn: told}, Leg{Conn: eof{back}}, time.Hour) }()
+		<-told.ended
+		s := <-stats
+		if took := time.Since(begin); !errors.Is(s.Err, ErrDeaf) || took != deafTimeout {
+			t.Errorf("stats %+v after %v, want %v after %v", s, took, ErrDeaf, deafTimeout)
+		}
+		_, _ = client.Close(), backend.Close()
+	})
+}
+
 // TestNoHalfClose: a pipe cannot end one direction alone, so both end at once.
 func TestNoHalfClose(t *testing.T) {
 	client, front := net.Pipe()
