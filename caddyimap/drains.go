@@ -129,9 +129,10 @@ func (t *drainTable) end(to target, d *drain) {
 	if !current {
 		return
 	}
-	n := kick(live.List(to.matches), drainedText)
+	list := live.List(to.matches)
 	logger.Info("the time of sessions that were left is over",
-		zap.String("backend", to.backend), zap.String("upstream", to.upstream), zap.Int("sessions", n))
+		zap.String("backend", to.backend), zap.String("upstream", to.upstream), zap.Int("sessions", len(list)))
+	kick(list, drainedText)
 }
 
 // late ends a session that began, by a login that was under way, when the time of

@@ -165,11 +165,11 @@ func (s *Session) Run() Stats {
 	s.ended = true
 	err := s.err
 	s.mu.Unlock()
-	if s.leave.Load() != 0 {
+	if s.leave.Load() != 0 && !s.down.torn.Load() {
 		s.up.hangUp()
 	}
-	_ = s.client.Close()
-	_ = s.backend.Close()
+	s.down.close()
+	s.up.close()
 	return Stats{FromClient: s.up.bytes.Load(), FromBackend: s.down.bytes.Load(), Err: err}
 }
 
