@@ -29,45 +29,7 @@ func (e exiting) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 	return nil
 }
 
-// literalSize is that of a message that takes a while.
-const literalSize = 10 << 20
-
-const (
-	fetchStart = "* 1 FETCH (BODY[] {10485760}\r\n"
-	exitBye    = "* BYE Server is shutting down.\r\n"
-)
-
-// message is one in which there is no boundary, whatever it looks like.
-var message = "Dear all,\r\n" + strings.Repeat("* BYE not at a boundary\r\n", literalSize/25)[:literalSize-11]
-
-// fetched is the whole answer to FETCH.
-var fetched = fetchStart + message + ")\r\na OK\r\n"
-
-// mailbox is a backend that knows IDLE, APPEND and FETCH; "FETCH 2" comes to a halt
-// in the middle.
-func mailbox(c *imaptest.Conn, _ imaptest.Login) {
-	for {
-		line, ok := c.ReadLine()
-		if !ok {
-			return
-		}
-		tag, name, args := imaptest.SplitCommand(line)
-		switch {
-		case name == "IDLE":
-			c.Sendf("+ idling")
-		case name == "APPEND":
-			c.Sendf("+ go on")
-			c.Rest()
-			return
-		case args == "2 BODY[]":
-			c.Send(fetched[:literalSize/2])
-		case name == "FETCH":
-			c.Send(fetched)
-		default:
-			c.Sendf("%s OK", tag)
-		}
-	}
-}
+const exitBye = "* BYE Server is shutting down.\r\n"
 
 // ways are what clients do when the process exits, and whether they may see what
 // they do: so many bytes of the answer to FETCH, and something else behind it.
@@ -80,7 +42,7 @@ var ways = []struct {
 	{"between commands", func(cl *client) { cl.ask("a NOOP", "a OK") }, onlyBye},
 	{"in an upload", func(cl *client) {
 		cl.ask("a APPEND x {10485760}", "+ go on")
-		cl.send(message[:100_000])
+		cl.send(strings.Repeat("x", 100_000))
 	}, onlyBye},
 	{"in a literal that comes", func(cl *client) {
 		cl.send("a FETCH 1 BODY[]\r\n")
@@ -88,46 +50,22 @@ var ways = []struct {
 			cl.tb.Error(err)
 		}
 	}, func(n int, rest string) bool {
-		boundary := n == len(fetched) || n == len(fetched)-len("a OK\r\n")
-		return boundary && rest == exitBye || n < literalSize && rest == ""
+		boundary := n == len(imaptest.Fetched) || n == len(imaptest.Fetched)-len("a OK\r\n")
+		return boundary && rest == exitBye || n < imaptest.MessageSize && rest == ""
 	}},
 	{"in a literal that stalls", func(cl *client) {
 		cl.send("a FETCH 2 BODY[]\r\n")
 		if _, err := cl.br.Peek(1); err != nil {
 			cl.tb.Error(err)
 		}
-	}, func(n int, rest string) bool { return n <= literalSize/2 && rest == "" }},
-	{notReading, func(cl *client) { cl.send("a FETCH 1 BODY[]\r\n") }, func(n int, rest string) bool { return n < literalSize && rest == "" }},
+	}, func(n int, rest string) bool { return n <= imaptest.MessageSize/2 && rest == "" }},
+	{notReading, func(cl *client) { cl.send("a FETCH 1 BODY[]\r\n") }, func(n int, rest string) bool { return n < imaptest.MessageSize && rest == "" }},
 }
 
 const notReading = "not reading"
 
 func onlyBye(n int, rest string) bool {
 	return n == 0 && rest == exitBye || n == 2 && "* "+rest == exitBye
-}
-
-// rest reads until the end, and returns how much of the answer to FETCH has come,
-// and what else.
-func (c *client) rest() (n int, rest string, err error) {
-	buf := make([]byte, 64<<10)
-	for {
-		m, err := c.br.Read(buf)
-		p := buf[:m]
-		if n+m <= len(fetched) && string(p) == fetched[n:n+m] {
-			n, p = n+m, nil
-		}
-		if rest == "" {
-			same := 0
-			for same < len(p) && n < len(fetched) && p[same] == fetched[n] {
-				same++
-				n++
-			}
-			p = p[same:]
-		}
-		if rest += string(p); err != nil || len(rest) > 1000 {
-			return n, rest, err
-		}
-	}
 }
 
 // TestExit pins what 500 clients see of the exit of the process, and that nothing
@@ -138,7 +76,7 @@ func TestExit(t *testing.T) {
 	const n = 500
 	w := newWorld(t)
 	p := w.profile()
-	p.Session, p.Announce, p.Clear, p.Before = mailbox, true, true, "IMAP4rev1 AUTH=PLAIN"
+	p.Session, p.Announce, p.Clear, p.Before = imaptest.Mailbox, true, true, "IMAP4rev1 AUTH=PLAIN"
 	c := w.load(w.app(&Backend{Upstreams: []*Upstream{{Dial: w.start(p).Addr()}}, TLSMode: "off"}))
 	c.start()
 	defer c.stop()
@@ -176,7 +114,7 @@ func TestExit(t *testing.T) {
 			if way.name == notReading {
 				cl.wait()
 			}
-			n, rest, err := cl.rest()
+			n, rest, err := imaptest.ReadFetched(cl.br)
 			// Who does not read may be reset; for the others there is an end.
 			if way.name != notReading && !errors.Is(err, io.EOF) && !(n > 0 && errors.Is(err, io.ErrUnexpectedEOF)) || !way.ended(n, rest) {
 				t.Errorf("%s, TLS %v: ended with %v after %d bytes and %q", way.name, secure, err, n, rest)
