@@ -63,7 +63,7 @@ var blocks = []block{
 		map[string][]string{
 			"upstream": {"a b"}, "tls": {"off"}, "tls_server_name": {"a"}, "tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"},
 			"tls_insecure_skip_verify": {""}, "dial_timeout": {"1s"}, "auth_timeout": {"1s"}, "username": {"x"}, "auth_command": {"x"}, "probe": {"x"},
-			"max_sessions_per_user": {"1"},
+			"max_sessions_per_user": {"1"}, "on_removed": {"drain 1s"},
 		},
 	},
 	{

@@ -79,12 +79,9 @@ type Backend struct {
 	// Default: no limit.
 	MaxSessionsPerUser int `json:"max_sessions_per_user,omitempty"`
 
-	// What happens to the sessions that are open when the configuration does not
-	// have this backend any more: with `keep` they go on until they end, with
-	// `drain` they are ended after the time of `on_removed_drain`. Default: `keep`.
-	OnRemoved string `json:"on_removed,omitempty"`
-
-	// How long they may go on with `drain`. Default: none.
+	// For how long sessions may go on that are open when the configuration does not
+	// have a backend of this name any more. Clients that are left then are told to
+	// connect again. Default: until they end.
 	OnRemovedDrain caddy.Duration `json:"on_removed_drain,omitempty"`
 
 	name     string
@@ -124,6 +121,9 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 	if b.MaxSessionsPerUser < 0 {
 		return fmt.Errorf("max_sessions_per_user %d: must be more than 0", b.MaxSessionsPerUser)
 	}
+	if b.OnRemovedDrain < 0 {
+		return fmt.Errorf("on_removed_drain %s: must be more than 0", time.Duration(b.OnRemovedDrain))
+	}
 	if len(b.Upstreams) == 0 {
 		return errors.New("it has no upstream; add one with the option upstream")
 	}
@@ -135,7 +135,6 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		oneOf("auth_command", b.AuthCommand, "", "keep", "login", "plain"),
 		oneOf("probe", b.Probe, "", "auto", "on", "off"),
 		b.setTimeouts(),
-		b.checkRemoved(),
 	); err != nil {
 		return err
 	}
@@ -209,21 +208,6 @@ func (b *Backend) setTimeouts() error {
 		}
 	}
 	return nil
-}
-
-// checkRemoved checks what is to happen once the backend is gone.
-func (b *Backend) checkRemoved() error {
-	if b.OnRemoved == "" {
-		b.OnRemoved = removedKeep
-	}
-	after := time.Duration(b.OnRemovedDrain)
-	switch {
-	case b.OnRemoved == removedDrain && after <= 0:
-		return fmt.Errorf("on_removed drain %s: say for how long sessions may go on, such as 10m", after)
-	case b.OnRemoved == removedKeep && after != 0:
-		return fmt.Errorf("on_removed keep: on_removed_drain %s is for drain; remove it, or set on_removed to drain", after)
-	}
-	return oneOf("on_removed", b.OnRemoved, removedKeep, removedDrain)
 }
 
 // tlsConfig returns what the upstreams' TLS settings have in common.

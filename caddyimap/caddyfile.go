@@ -213,14 +213,15 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // setOnRemoved reads what is to happen once the backend is gone.
 func (b *Backend) setOnRemoved(values []string) error {
-	b.OnRemoved = values[0]
-	switch {
-	case b.OnRemoved == removedDrain && len(values) == 1:
+	switch word := values[0]; {
+	case word == "drain" && len(values) == 1:
 		return errors.New("drain needs a duration, such as 10m")
-	case b.OnRemoved != removedDrain && len(values) == 2:
-		return fmt.Errorf("%s takes no duration", b.OnRemoved)
-	case len(values) == 1:
+	case word == "keep" && len(values) == 2:
+		return errors.New("keep takes no duration")
+	case word == "keep":
 		return nil
+	case word != "drain":
+		return oneOf("value", word, "keep", "drain")
 	}
 	d, err := caddy.ParseDuration(values[1])
 	if err != nil {

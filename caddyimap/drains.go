@@ -11,12 +11,6 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/sessions"
 )
 
-// The words of on_removed.
-const (
-	removedKeep  = "keep"
-	removedDrain = "drain"
-)
-
 // drainedText is what clients are told whose server is not to be used any more.
 const drainedText = "This mail server is going away, please connect again."
 
@@ -43,7 +37,7 @@ func (r *removed) change(before, newest *App) {
 	if before != nil {
 		for name, b := range before.Backends {
 			delete(*r, name)
-			if b.OnRemoved == removedDrain {
+			if b.OnRemovedDrain > 0 {
 				(*r)[name] = time.Duration(b.OnRemovedDrain)
 			}
 		}

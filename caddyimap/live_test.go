@@ -308,9 +308,7 @@ func TestOnRemoved(t *testing.T) {
 		app := w.app(w.backend(fake.Addr()))
 		for name, after := range backends {
 			b := w.backend(fake.Addr())
-			if after > 0 {
-				b.OnRemoved, b.OnRemovedDrain = removedDrain, caddy.Duration(after)
-			}
+			b.OnRemovedDrain = caddy.Duration(after)
 			app.Backends[name] = b
 		}
 		c := w.load(app)
