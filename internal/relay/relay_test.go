@@ -194,3 +194,48 @@ func TestNoHalfClose(t *testing.T) {
 		t.Errorf("client: %v, want EOF", err)
 	}
 }
+
+// cutOff is a client over TLS that gets a part of what it is sent.
+type cutOff struct {
+	net.Conn
+	said *[]string
+}
+
+func (c cutOff) Write([]byte) (int, error) { return 3, io.ErrShortWrite }
+func (c cutOff) NetConn() net.Conn         { return socket{c.Conn, c.said} }
+func (c cutOff) CloseWrite() error         { return c.note("good-bye") }
+func (c cutOff) Close() error              { return c.note("good-bye and close") }
+
+func (c cutOff) note(what string) error {
+	*c.said = append(*c.said, what)
+	return nil
+}
+
+type socket struct {
+	net.Conn
+	said *[]string
+}
+
+func (s socket) Close() error {
+	*s.said = append(*s.said, "close")
+	return s.Conn.Close()
+}
+
+// TestCutOff pins that a client which was cut off in the middle of a record gets no
+// good-bye of TLS: it would take it for the rest of the record.
+func TestCutOff(t *testing.T) {
+	client, front := net.Pipe()
+	back, backend := net.Pipe()
+	var said []string
+	s := New(Leg{Conn: cutOff{front, &said}}, Leg{Conn: back}, Options{Idle: time.Minute})
+	stats := make(chan Stats, 1)
+	go func() { stats <- s.Run() }()
+	s.Kick("Bye.", time.Minute)
+	if end := <-stats; !errors.Is(end.Err, ErrKicked) {
+		t.Errorf("stats %+v", end)
+	}
+	if len(said) == 0 || said[0] != "close" {
+		t.Errorf("said %q before the connection was closed", said)
+	}
+	_, _ = client.Close(), backend.Close()
+}
