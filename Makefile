@@ -28,7 +28,7 @@ help:
 	@echo '  fmt          complain about files that gofmt would change'
 	@echo '  vet          go vet for Linux, macOS, Windows, and for 32 bits'
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
-	@echo '  integration  tests against a real Dovecot, Postfix and Redis; they need root'
+	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
 	@echo '  bench        run the benchmarks'
 	@echo '  clean        remove bin'
@@ -79,11 +79,13 @@ unit:
 integration:
 	$(call step,building the server for the integration tests with the race detector)
 	@$(GO) build -race -o bin/caddy-race ./cmd/caddy
+	$(call step,building an ACME server for them)
+	@$(GO) build -C integration/tools -o $(CURDIR)/bin/ tool
 	$(call step,the guard with Redis)
 	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis
 	@$(GO) test -race -count=1 -tags integration -run '^TestRedis' ./internal/guard
 	$(call step,integration tests)
-	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race $(GO) test -race -shuffle=on -count=1 -tags integration .
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -tags integration .
 
 fuzz:
 	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \

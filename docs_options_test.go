@@ -42,7 +42,10 @@ const route = "{\nlayer4 {\n:143 {\nroute {\n"
 var blocks = []block{
 	{
 		"The app imap", caddyimap.App{}, "{\nimap {\n%s\n}\n}", "apps.imap",
-		map[string][]string{"hostname": {"a.example b.example"}, "backend": {"x {\nupstream a\n}"}, "guard": {"{\nfailure_delay 1s\n}"}, "log_user": {"all"}},
+		map[string][]string{
+			"hostname": {"a.example b.example"}, "certificate": {"a b"}, "backend": {"x {\nupstream a\n}"}, "guard": {"{\nfailure_delay 1s\n}"},
+			"log_user": {"all"},
+		},
 	},
 	{
 		"The guard", caddyimap.Guard{}, "{\nimap {\nguard {\n%s\n}\n}\n}", "apps.imap.guard",
@@ -61,10 +64,15 @@ var blocks = []block{
 	{
 		"A backend", caddyimap.Backend{}, "{\nimap {\nbackend x {\n%s\n}\n}\n}", "apps.imap.backends.x",
 		map[string][]string{
-			"upstream": {"a b"}, "tls": {"off"}, "tls_server_name": {"a"}, "tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"},
+			"upstream": {"a b"}, "lb_policy": {"x"}, "fail_duration": {"1s"}, "max_fails": {"1"}, "health_interval": {"1s"}, "health_timeout": {"1s"},
+			"health_fall": {"1"}, "health_rise": {"1"}, "tls": {"off"}, "tls_server_name": {"a"}, "tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"},
 			"tls_insecure_skip_verify": {""}, "dial_timeout": {"1s"}, "auth_timeout": {"1s"}, "username": {"x"}, "auth_command": {"x"}, "probe": {"x"},
-			"max_sessions_per_user": {"1"}, "on_removed": {"drain 1s"},
+			"max_sessions_per_user": {"1"}, "on_removed": {"drain 1s"}, "forward_client": {"x"},
 		},
+	},
+	{
+		"An upstream", caddyimap.Upstream{}, "{\nimap {\nbackend x {\nupstream a {\n%s\n}\n}\n}\n}", "apps.imap.backends.x.upstreams.0",
+		map[string][]string{"drain": {""}, "drain_timeout": {"1s"}},
 	},
 	{
 		"The handler imap", caddyimap.Handler{}, route + "imap {\n%s\n}\n}\n}\n}\n}", "apps.layer4.servers.srv0.routes.0.handle.0",
@@ -96,7 +104,9 @@ func TestOptionsPage(t *testing.T) {
 			rows := table(t, page, b.heading, "Caddyfile")
 			known := knownOptions(t, b)
 			fields := jsonFields(reflect.TypeOf(b.value), comments)
-			delete(comments, reflect.TypeOf(b.value).Name())
+			for typ := range withParts(reflect.TypeOf(b.value)) {
+				delete(comments, typ.Name())
+			}
 			var documented, paths []string
 			for _, row := range rows {
 				var option string
@@ -174,6 +184,7 @@ func checkExamples(t *testing.T, b block, option string, documented []string) {
 		}
 		if object, ok := value.(map[string]any); ok {
 			delete(object, "handler")
+			delete(object, "dial") // of the line on which an upstream's block stands
 			if _, inline := object["store"].(string); inline {
 				delete(object, "store") // the module's name, and no option of it
 			}
@@ -216,8 +227,31 @@ func leaves(path string, value any) (paths []string) {
 
 // lists are types of fields whose elements are documented with the field.
 var lists = map[reflect.Type]reflect.Type{
-	reflect.TypeFor[[]*caddyimap.Upstream]():   reflect.TypeFor[caddyimap.Upstream](),
-	reflect.TypeFor[[]caddyimap.GuardDomain](): reflect.TypeFor[caddyimap.GuardDomain](),
+	reflect.TypeFor[[]caddyimap.GuardDomain]():      reflect.TypeFor[caddyimap.GuardDomain](),
+	reflect.TypeFor[[]caddyimap.CertificateFiles](): reflect.TypeFor[caddyimap.CertificateFiles](),
+}
+
+// parts are types of fields that have no table of their own, but rows in that of
+// what they are a part of.
+var parts = []reflect.Type{
+	reflect.TypeFor[caddyimap.LoadBalancing](), reflect.TypeFor[caddyimap.Selection](), reflect.TypeFor[caddyimap.HealthChecks](),
+	reflect.TypeFor[caddyimap.ActiveHealthChecks](), reflect.TypeFor[caddyimap.PassiveHealthChecks](),
+}
+
+// part returns the part that a field points to.
+func part(f reflect.StructField) (reflect.Type, bool) {
+	return f.Type, f.Type.Kind() == reflect.Pointer && slices.Contains(parts, f.Type.Elem())
+}
+
+// withParts are a type and its parts.
+func withParts(typ reflect.Type) map[reflect.Type]bool {
+	all := map[reflect.Type]bool{typ: true}
+	for _, f := range reflect.VisibleFields(typ) {
+		if p, is := part(f); is {
+			maps.Copy(all, withParts(p.Elem()))
+		}
+	}
+	return all
 }
 
 // jsonFields returns the paths of a type's fields in JSON, with their defaults as
@@ -232,6 +266,12 @@ func jsonFields(typ reflect.Type, comments map[string]map[string]string) map[str
 		if elem, is := lists[f.Type]; is {
 			for sub, text := range jsonFields(elem, comments) {
 				fields[name+"[]."+sub] = text
+			}
+			continue
+		}
+		if p, is := part(f); is {
+			for sub, text := range jsonFields(p.Elem(), comments) {
+				fields[name+"."+sub] = text
 			}
 			continue
 		}
@@ -282,7 +322,7 @@ func fieldComments(t *testing.T) map[string]map[string]string {
 // a comment is no code. It looks at those that are a value; the others are words.
 func TestDefaults(t *testing.T) {
 	page := read(t, optionsPage)
-	ctx, err := caddy.ProvisionContext(quiet(t, []byte(`{"apps": {"imap": {"backends": {"x": {"upstreams": [{"dial": "a"}]}}}}}`)))
+	ctx, err := caddy.ProvisionContext(quiet(t, []byte(`{"apps": {"imap": {"backends": {"x": {"upstreams": [{"dial": "a"}], "health_checks": {"active": {}}}}}}}`)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,13 +341,8 @@ func TestDefaults(t *testing.T) {
 	auth.Deadline = caddy.Duration(dovecotauth.DefaultDeadline)
 	checked := 0
 	for heading, value := range values {
-		v := reflect.Indirect(reflect.ValueOf(value))
 		for _, row := range table(t, page, heading, "Caddyfile") {
-			field := v.FieldByNameFunc(func(name string) bool {
-				f, _ := v.Type().FieldByName(name)
-				tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-				return tag != "" && tag == strings.Trim(row[1], "`")
-			})
+			field := fieldAt(reflect.ValueOf(value), strings.Trim(row[1], "`"))
 			want := strings.Trim(row[2], "`")
 			if field.IsValid() && field.Kind() == reflect.Pointer && field.Type().Elem().Kind() == reflect.Int {
 				field = field.Elem()
@@ -338,6 +373,22 @@ func TestDefaults(t *testing.T) {
 	if checked < 10 {
 		t.Errorf("only %d defaults were compared", checked)
 	}
+}
+
+// fieldAt returns the field at a path in JSON. It is not valid if there is none.
+func fieldAt(v reflect.Value, path string) (field reflect.Value) {
+	for name := range strings.SplitSeq(path, ".") {
+		if v = reflect.Indirect(v); v.Kind() != reflect.Struct {
+			return reflect.Value{}
+		}
+		typ := v.Type()
+		v = v.FieldByNameFunc(func(field string) bool {
+			f, _ := typ.FieldByName(field)
+			tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			return tag != "" && tag == name
+		})
+	}
+	return v
 }
 
 // TestPlaceholders compares the placeholders of the page with those that an error

@@ -7,6 +7,7 @@
 //     other mail servers, in package caddysasl;
 //   - the command imap-proxy, in package imapcmd;
 //   - the guard's store redis, in package imapredis;
+//   - the network kept, for listeners that outlive configurations, in package keptnet;
 //   - all modules of caddy-l4.
 //
 // A server with it is built by
@@ -22,4 +23,5 @@ import (
 	_ "github.com/caddy-imap/caddy-imap/caddysasl"
 	_ "github.com/caddy-imap/caddy-imap/imapcmd"
 	_ "github.com/caddy-imap/caddy-imap/imapredis"
+	_ "github.com/caddy-imap/caddy-imap/keptnet"
 )

@@ -18,6 +18,7 @@ func init() {
 
 // adminAPI adds to Caddy's admin API:
 //
+//	GET    /imap/backends                 how the upstreams are, and how many sessions each has
 //	GET    /imap/guard                    what the guard holds, on this instance
 //	DELETE /imap/guard/accounts/{user}    forgets the failures of an account
 //	DELETE /imap/guard/sources/{ip}       forgets the failures of a source
@@ -39,6 +40,7 @@ const guardPath = "/imap/guard"
 // Routes implements caddy.AdminRouter.
 func (api *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
+		{Pattern: backendsPath, Handler: caddy.AdminHandlerFunc(api.backends)},
 		{Pattern: guardPath, Handler: caddy.AdminHandlerFunc(api.guard)},
 		{Pattern: guardPath + "/", Handler: caddy.AdminHandlerFunc(api.guard)},
 		{Pattern: sessionsPath, Handler: caddy.AdminHandlerFunc(api.sessions)},
@@ -74,7 +76,7 @@ func (api *adminAPI) guard(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch kind {
 	case "accounts":
-		lifted, err := app.Guard.current().LiftAccount(r.Context(), &app.Guard.cfg, name)
+		lifted, err := app.liftAccount(r.Context(), name)
 		return api.lifted(w, lifted, err)
 	case "sources":
 		addr, err := netip.ParseAddr(name)

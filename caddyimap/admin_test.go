@@ -3,6 +3,7 @@ package caddyimap
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -143,6 +144,30 @@ func TestAdminAPI(t *testing.T) {
 	for _, path := range []string{"dave/shared", "dave%2Fshared"} {
 		call(t, s, "DELETE", "/imap/guard/accounts/"+path)
 		check(t, ref, from("203.0.113.1", "dave", "by "+path), login.Denied)
+	}
+}
+
+// TestLiftWithoutDomain pins that users are one if the backend is not told their
+// domains, and that whichever of their names is lifted lifts them.
+func TestLiftWithoutDomain(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.guarded(strict(), w.anyAlice().Addr())
+	cfg.Guard.Domains = []GuardDomain{{"A", "a.example"}, {"B", "b.example"}}
+	for _, b := range cfg.Backends {
+		b.Username = "{imap.user.local}"
+	}
+	c := w.load(cfg)
+	c.start()
+	defer c.stop()
+	ref := c.ref("")
+	for range 2 {
+		for i, user := range []string{"bob", "bob@a.example", `B\bob`} {
+			check(t, ref, from("198.51.100.1", user, fmt.Sprint("guess", i)), login.Denied)
+		}
+		check(t, ref, from("198.51.100.2", "bob@c.example", "guess"), login.Throttled)
+		if lifted, err := c.app.liftAccount(t.Context(), "bob@b.example"); !lifted || err != nil {
+			t.Errorf("lifted %t, %v", lifted, err)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ package caddyimap
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -41,10 +42,17 @@ func init() {
 type App struct {
 	// The names that clients connect to. Caddy gets certificates for them and
 	// renews them: from the public authorities that it is configured with, or
-	// from its internal one if a name is not public, such as `localhost` and
-	// `mail.internal`. Clients that name no server, or another, get the
+	// from its internal one if a name is not public, such as `localhost`, `mail`
+	// and `mail.internal`. Clients that name no server, or another, get the
 	// certificate of the first.
 	Hostnames []string `json:"hostnames,omitempty"`
+
+	// Certificates that somebody else gets and renews, in files, for the handlers
+	// `imap`. Clients that ask for a name of one get it, and those for whom there
+	// is no other get the first. For names in `hostnames` that are in a file,
+	// Caddy gets no certificate. The files are read when the configuration is
+	// loaded.
+	Certificates []CertificateFiles `json:"certificates,omitempty"`
 
 	// The IMAP servers behind this one, by a name of your choice. Handlers refer
 	// to that name, and need not if there is only one.
@@ -66,6 +74,7 @@ type App struct {
 	ran atomic.Bool
 
 	tls      *caddytls.TLS
+	files    []tls.Certificate
 	storage  certmagic.Storage
 	guardRun *guardRun
 	events   *eventQueue
@@ -120,6 +129,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("backend %s: %w", name, err)
 		}
 	}
+	if err := a.provisionCertificates(); err != nil {
+		return err
+	}
 	if err := a.provisionHostnames(ctx); err != nil {
 		return err
 	}
@@ -157,6 +169,7 @@ func (a *App) Start() error {
 // started is told when all apps of the configuration have started.
 func (a *App) started() {
 	a.ran.Store(true)
+	a.startPools()
 	apps.start(a)
 	a.events.begin()
 	a.manageCertificates()
@@ -166,6 +179,7 @@ func (a *App) started() {
 // begun with this app is told of by that one.
 func (a *App) Stop() error {
 	a.retire()
+	a.stopPools()
 	a.events.stop()
 	return a.stopGuard()
 }

@@ -62,7 +62,7 @@ func (t *appTable) choose() {
 		return
 	}
 	t.gone.change(before, newest)
-	drains.set(t.gone.targets())
+	drains.set(t.gone)
 	for _, f := range t.observers {
 		f()
 	}
@@ -156,7 +156,12 @@ func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login
 			}
 		}()
 		if session, v = b.open(ctx, a, imapauth.Keep); session != nil {
-			session.Backend, session.End = b.name, end
+			session.Backend = b.name
+			release := session.End
+			session.End = func() {
+				release()
+				end()
+			}
 		}
 		return v
 	})

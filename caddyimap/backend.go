@@ -1,7 +1,6 @@
 package caddyimap
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -25,9 +24,17 @@ import (
 // Backend is an IMAP service to log users in at: one server, or several that have
 // the same mailboxes.
 type Backend struct {
-	// The servers, tried in this order. If one has not become ready after a
-	// second, the next is tried beside it; the password goes to one only.
+	// The servers. If one has not become ready after a second, the next is tried
+	// beside it; the password goes to one only.
 	Upstreams []*Upstream `json:"upstreams,omitempty"`
+
+	// How logins are spread over the upstreams. Default: they are tried in the order
+	// in which they are given.
+	LoadBalancing *LoadBalancing `json:"load_balancing,omitempty"`
+
+	// How it is noticed that an upstream is down. Logins try such a one after all
+	// others. Default: by the failures that logins meet with.
+	HealthChecks *HealthChecks `json:"health_checks,omitempty"`
 
 	// How the connection to the backend is protected: `starttls`, `implicit`
 	// (TLS from the first byte), or `off`. There is no fallback from one to
@@ -84,6 +91,14 @@ type Backend struct {
 	// connect again. Default: until they end.
 	OnRemovedDrain caddy.Duration `json:"on_removed_drain,omitempty"`
 
+	// How the backend is told where its users come from, so that its log shows
+	// their addresses and what it counts by address are not all of them together:
+	// `proxy_v1` or `proxy_v2` (a PROXY header at the beginning of each
+	// connection, which the backend must expect), `id` (the command ID before the
+	// login, as Dovecot reads it from those in its `login_trusted_networks`), or
+	// `off`. Default: `off`.
+	ForwardClient string `json:"forward_client,omitempty"`
+
 	name     string
 	guard    guard.Config
 	username *login.Template
@@ -91,23 +106,33 @@ type Backend struct {
 	// about each.
 	addresses []string
 	configs   map[string]*imapauth.Config
+	pool      *pool.Pool
 }
 
 // Upstream is one server of a backend.
 type Upstream struct {
 	// The address to connect to, as `host:port` or in Caddy's form for other
 	// networks, such as `unix//run/imap.sock`. Placeholders are replaced when
-	// the configuration is loaded. Default port: 143, or 993 with the TLS mode
-	// `implicit`.
+	// the configuration is loaded.
+	//
+	// Of a name that has several addresses, each is chosen and watched by itself.
+	// The certificate must be valid for the name. Default port: 143, or 993 with
+	// the TLS mode `implicit`.
 	Dial string `json:"dial,omitempty"`
+
+	// Whether new logins are kept away, as before the server is repaired. Sessions
+	// stay. Default: `false`.
+	Drain bool `json:"drain,omitempty"`
+
+	// How long sessions may stay once it drains. Then their clients are told BYE,
+	// and find another upstream when they connect again. Default: until they end by
+	// themselves.
+	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
 }
 
 const (
 	defaultDialTimeout = 3 * time.Second
 	defaultAuthTimeout = 9 * time.Second
-	// stagger is how long an upstream has to become ready until the next is
-	// tried as well.
-	stagger = time.Second
 	// resumable is for how many connections to each upstream a TLS session is
 	// kept, so that the next begins with less work.
 	resumable = 16
@@ -134,7 +159,9 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		oneOf("tls", b.TLSMode, "starttls", "implicit", "off"),
 		oneOf("auth_command", b.AuthCommand, "", "keep", "login", "plain"),
 		oneOf("probe", b.Probe, "", "auto", "on", "off"),
+		oneOf("forward_client", b.ForwardClient, "", "id", "proxy_v1", "proxy_v2", "off"),
 		b.setTimeouts(),
+		b.provisionHealth(),
 	); err != nil {
 		return err
 	}
@@ -157,11 +184,15 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		if u == nil || u.Dial == "" {
 			return fmt.Errorf("upstream %d: it has no address; set dial", i)
 		}
+		if u.DrainTimeout < 0 {
+			return fmt.Errorf("upstream %s: drain_timeout %s: must be more than 0", u.Dial, time.Duration(u.DrainTimeout))
+		}
 		addr, err := b.parseAddress(u.Dial)
 		if err != nil {
 			return fmt.Errorf("upstream %s: %w", u.Dial, err)
 		}
 		cfg := b.upstreamConfig(addr, tlsConfig)
+		b.forward(cfg, app.logger)
 		if err := cfg.Validate(); err != nil {
 			return err
 		}
@@ -177,7 +208,9 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 	}
 	// A refusal is remembered for these servers and this name only.
 	b.guard.Backend = strings.Join(append([]string{name, b.Username}, b.addresses...), "\x00")
-	return nil
+	b.guard.Domains.LocalOnly = !b.username.UsesDomain()
+	b.guard.Answers = new(guard.Answers)
+	return b.provisionPool(app)
 }
 
 // oneOf checks a word. Options that are not needed may be empty.
@@ -192,22 +225,10 @@ func oneOf(option, value string, words ...string) error {
 }
 
 func (b *Backend) setTimeouts() error {
-	for _, t := range []struct {
-		name  string
-		field *caddy.Duration
-		value time.Duration
-	}{
-		{"dial_timeout", &b.DialTimeout, defaultDialTimeout},
-		{"auth_timeout", &b.AuthTimeout, defaultAuthTimeout},
-	} {
-		if *t.field == 0 {
-			*t.field = caddy.Duration(t.value)
-		}
-		if *t.field < 0 {
-			return fmt.Errorf("%s %s: must be more than 0", t.name, time.Duration(*t.field))
-		}
-	}
-	return nil
+	return errors.Join(
+		positive("dial_timeout", &b.DialTimeout, defaultDialTimeout),
+		positive("auth_timeout", &b.AuthTimeout, defaultAuthTimeout),
+	)
 }
 
 // tlsConfig returns what the upstreams' TLS settings have in common.
@@ -297,45 +318,6 @@ func isLocal(addr caddy.NetworkAddress) bool {
 	}
 	ip, err := netip.ParseAddr(addr.Host)
 	return err == nil && ip.Unmap().IsLoopback()
-}
-
-// open logs a renamed attempt in. Without an auth_command the one given is used.
-func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) (*login.Session, login.Verdict) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
-	defer cancel()
-	c, v := b.connect(ctx)
-	if c == nil {
-		return nil, v
-	}
-	return c.Open(ctx, a, command)
-}
-
-// check logs a renamed attempt in and out again. Without an auth_command the one given is
-// used.
-func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) login.Verdict {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
-	defer cancel()
-	c, v := b.connect(ctx)
-	if c == nil {
-		return v
-	}
-	return c.Check(ctx, a, command)
-}
-
-// connect returns a connection that somebody can log in on, or the verdict that
-// there is none.
-func (b *Backend) connect(ctx context.Context) (*imapauth.Client, login.Verdict) {
-	c, err := pool.First(ctx, b.addresses, stagger, b.dial, (*imapauth.Client).Close)
-	if err != nil {
-		v := imapauth.Failure(err)
-		v.Upstream = strings.Join(b.addresses, " ")
-		return nil, v
-	}
-	return c, login.Verdict{}
-}
-
-func (b *Backend) dial(ctx context.Context, addr string) (*imapauth.Client, error) {
-	return imapauth.Dial(ctx, b.configs[addr])
 }
 
 // errRename says that the backend cannot be asked about what was made of a name.

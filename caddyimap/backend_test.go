@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
 
 // deadAddr is an address at which nobody listens.
@@ -74,8 +75,8 @@ func TestUpstreamSlow(t *testing.T) {
 	c := w.load(w.app(w.backend(slow.Addr(), next.Addr())))
 	start := time.Now()
 	asks(t, c.ref(""), next)
-	if d := time.Since(start); d < stagger || d > stagger+5*time.Second {
-		t.Errorf("the next upstream was asked after %v, want %v", d, stagger)
+	if d := time.Since(start); d < pool.DefaultStagger || d > pool.DefaultStagger+5*time.Second {
+		t.Errorf("the next upstream was asked after %v, want %v", d, pool.DefaultStagger)
 	}
 	close(greet)
 	slow.WaitIdle()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -44,6 +45,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //
 //	imap {
 //		hostname <name>...
+//		certificate <cert_file> <key_file>
 //		backend <name> {
 //			...
 //		}
@@ -56,6 +58,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the option
 	return glue.Options{
 		"hostname": glue.List(&a.Hostnames).Repeated(),
+		"certificate": glue.Values(2, 2, func(files []string) error {
+			a.Certificates = append(a.Certificates, CertificateFiles{Certificate: files[0], Key: files[1]})
+			return nil
+		}).Repeated(),
 		"backend":  glue.Segment(a.unmarshalBackend).Repeated(),
 		"guard":    glue.Segment(a.unmarshalGuard).Repeated(),
 		"log_user": glue.Text(&a.LogUser),
@@ -166,7 +172,19 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 // Syntax:
 //
 //	backend <name> {
-//		upstream <address>...
+//		upstream <address>... {
+//			drain
+//			drain_timeout <duration>
+//		}
+//		lb_policy first|round_robin|least_conn|random|client_ip_hash|user_hash
+//
+//		fail_duration <duration>
+//		max_fails <number>
+//		health_interval <duration>
+//		health_timeout <duration>
+//		health_fall <number>
+//		health_rise <number>
+//
 //		dial_timeout <duration>
 //		auth_timeout <duration>
 //		username <template>
@@ -174,6 +192,7 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		probe auto|on|off
 //		max_sessions_per_user <number>
 //		on_removed keep|drain <duration>
+//		forward_client id|proxy_v1|proxy_v2|off
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -182,16 +201,26 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		tls_insecure_skip_verify
 //	}
 func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	var t reverseproxy.TLSConfig
-	var hasTLS bool
+	var (
+		t       reverseproxy.TLSConfig
+		active  ActiveHealthChecks
+		passive PassiveHealthChecks
+		policy  string
+
+		hasTLS, hasActive, hasPassive bool
+	)
 	withTLS := func(o glue.Option) glue.Option { return o.Noted(func() { hasTLS = true }) }
+	withActive := func(o glue.Option) glue.Option { return o.Noted(func() { hasActive = true }) }
+	withPassive := func(o glue.Option) glue.Option { return o.Noted(func() { hasPassive = true }) }
 	err := glue.Options{
-		"upstream": glue.Values(1, -1, func(addrs []string) error {
-			for _, addr := range addrs {
-				b.Upstreams = append(b.Upstreams, &Upstream{Dial: addr})
-			}
-			return nil
-		}).Repeated(),
+		"upstream":                 glue.Segment(b.unmarshalUpstreams).Repeated(),
+		"lb_policy":                glue.Text(&policy),
+		"fail_duration":            withPassive(glue.Duration(&passive.FailDuration)),
+		"max_fails":                withPassive(glue.Number(&passive.MaxFails)),
+		"health_interval":          withActive(glue.Duration(&active.Interval)),
+		"health_timeout":           withActive(glue.Duration(&active.Timeout)),
+		"health_fall":              withActive(glue.Number(&active.Fall)),
+		"health_rise":              withActive(glue.Number(&active.Rise)),
 		"dial_timeout":             glue.Duration(&b.DialTimeout),
 		"auth_timeout":             glue.Duration(&b.AuthTimeout),
 		"username":                 glue.Text(&b.Username),
@@ -199,6 +228,7 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"probe":                    glue.Text(&b.Probe),
 		"max_sessions_per_user":    glue.Number(&b.MaxSessionsPerUser),
 		"on_removed":               glue.Values(1, 2, b.setOnRemoved),
+		"forward_client":           glue.Text(&b.ForwardClient),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),
@@ -207,6 +237,18 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}.Block(d)
 	if hasTLS {
 		b.TLS = &t
+	}
+	if policy != "" {
+		b.LoadBalancing = &LoadBalancing{Selection: &Selection{Policy: policy}}
+	}
+	if hasActive || hasPassive {
+		b.HealthChecks = new(HealthChecks)
+	}
+	if hasActive {
+		b.HealthChecks.Active = &active
+	}
+	if hasPassive {
+		b.HealthChecks.Passive = &passive
 	}
 	return err
 }
@@ -231,6 +273,32 @@ func (b *Backend) setOnRemoved(values []string) error {
 		return fmt.Errorf("%s: must be more than 0", values[1])
 	}
 	b.OnRemovedDrain = caddy.Duration(d)
+	return nil
+}
+
+// unmarshalUpstreams adds the upstreams of one line. What is in a block behind them
+// is said of each.
+func (b *Backend) unmarshalUpstreams(d *caddyfile.Dispenser) error {
+	d.Next() // consume the name of the option
+	addrs := d.RemainingArgs()
+	if len(addrs) == 0 {
+		return d.Errf("option 'upstream': value is missing")
+	}
+	if slices.Contains(addrs, "") {
+		return d.Errf("option 'upstream': value is empty")
+	}
+	var u Upstream
+	if err := (glue.Options{
+		"drain":         glue.Flag(&u.Drain),
+		"drain_timeout": glue.Duration(&u.DrainTimeout),
+	}).Block(d); err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		one := u
+		one.Dial = addr
+		b.Upstreams = append(b.Upstreams, &one)
+	}
 	return nil
 }
 

@@ -40,7 +40,7 @@ func (a *App) provisionHostnames(ctx caddy.Context) error {
 
 	var internal []string
 	for _, name := range a.Hostnames {
-		if !certmagic.SubjectQualifiesForPublicCert(name) && !a.hasPolicy(name) && !slices.Contains(internal, name) {
+		if !isPublic(name) && !a.hasFileFor(name) && !a.hasAuthority(name) && !slices.Contains(internal, name) {
 			internal = append(internal, name)
 		}
 	}
@@ -74,13 +74,24 @@ func isHostname(name string) bool {
 	return len(name) <= 253 && strings.Trim(labels[len(labels)-1], "0123456789") != ""
 }
 
-// hasPolicy reports whether the configuration says itself where the certificate of
-// the name comes from.
-func (a *App) hasPolicy(name string) bool {
+// isPublic reports whether public authorities may sign for the name. Beyond what
+// certmagic knows, they do not for one without a domain.
+func isPublic(name string) bool {
+	return certmagic.SubjectQualifiesForPublicCert(name) && strings.ContainsAny(name, ".:")
+}
+
+// hasAuthority reports whether the configuration says itself where the certificate
+// of a name that is not public comes from: by a policy for the name, or by one for
+// all names with an authority that is not public either. A public one may be there
+// for the other names alone.
+func (a *App) hasAuthority(name string) bool {
 	if a.tls.Automation == nil {
 		return false
 	}
 	for _, policy := range a.tls.Automation.Policies {
+		if len(policy.Subjects()) == 0 && slices.ContainsFunc(policy.Issuers, isOwnAuthority) {
+			return true
+		}
 		for _, subject := range policy.Subjects() {
 			if certmagic.MatchWildcard(name, subject) {
 				return true
@@ -88,6 +99,13 @@ func (a *App) hasPolicy(name string) bool {
 		}
 	}
 	return false
+}
+
+// isOwnAuthority reports whether the issuer asks an authority that only those trust
+// who were told to.
+func isOwnAuthority(issuer certmagic.Issuer) bool {
+	acme, ok := issuer.(interface{ GetACMEIssuer() *caddytls.ACMEIssuer })
+	return ok && acme.GetACMEIssuer() != nil && len(acme.GetACMEIssuer().TrustedRootsPEMFiles) > 0
 }
 
 // manageCertificates has the certificates obtained, in the background, and renewed.
@@ -98,12 +116,18 @@ func (a *App) manageCertificates() {
 		return
 	}
 	names := make(map[string]struct{}, len(a.Hostnames))
-	for _, name := range a.Hostnames {
-		if !a.tls.HasCertificateForSubject(name) { // from files, or for another app
-			names[name] = struct{}{}
-		}
+	for _, name := range a.unmanaged() {
+		names[name] = struct{}{}
 	}
 	if err := a.tls.Manage(names); err != nil {
 		a.logger.Error("the certificates of the hostnames cannot be managed", zap.Strings("hostnames", a.Hostnames), zap.Error(err))
 	}
+}
+
+// unmanaged returns the names for which there is no certificate in files, neither
+// ours nor the tls app's, and none that is managed for another app.
+func (a *App) unmanaged() []string {
+	return slices.DeleteFunc(slices.Clone(a.Hostnames), func(name string) bool {
+		return a.hasFileFor(name) || a.tls.HasCertificateForSubject(name)
+	})
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 )
 
@@ -31,7 +33,7 @@ func TestHostnames(t *testing.T) {
 	t.Setenv("IMAP_TEST_HOSTNAME", "Mail.Internal")
 	w := newWorld(t)
 	app := w.app(w.backend("127.0.0.1:1"))
-	app.Hostnames = []string{"mail.example.org", "localhost", "{env.IMAP_TEST_HOSTNAME}", "192.168.0.1", "localhost"}
+	app.Hostnames = []string{"mail.example.org", "localhost", "{env.IMAP_TEST_HOSTNAME}", "192.168.0.1", "localhost", "mail", "2001:db8::1"}
 	c := w.load(app)
 	var subjects []string
 	for _, policy := range c.app.tls.Automation.Policies {
@@ -40,10 +42,10 @@ func TestHostnames(t *testing.T) {
 		}
 		subjects = append(subjects, policy.Subjects()...)
 	}
-	if want := []string{"localhost", "mail.internal", "192.168.0.1"}; !slices.Equal(subjects, want) {
+	if want := []string{"localhost", "mail.internal", "192.168.0.1", "mail"}; !slices.Equal(subjects, want) {
 		t.Errorf("the internal authority is for %q, want %q", subjects, want)
 	}
-	if want := []string{"mail.example.org", "localhost", "mail.internal", "192.168.0.1", "localhost"}; !slices.Equal(c.app.Hostnames, want) {
+	if want := []string{"mail.example.org", "localhost", "mail.internal", "192.168.0.1", "localhost", "mail", "2001:db8::1"}; !slices.Equal(c.app.Hostnames, want) {
 		t.Errorf("hostnames %q, want %q", c.app.Hostnames, want)
 	}
 
@@ -58,6 +60,37 @@ func TestHostnames(t *testing.T) {
 		return slices.Equal(p.Subjects(), []string{"imap.localhost"})
 	}) {
 		t.Errorf("%d policies, want one more than %d, for imap.localhost alone", len(added), before)
+	}
+}
+
+// TestHostnamesAuthority pins that names which are not public get their certificates
+// from an authority of the operator's own, if the configuration has one for all.
+func TestHostnamesAuthority(t *testing.T) {
+	for name, tc := range map[string]struct {
+		issuer   map[string]any
+		internal bool
+	}{
+		"a public one":        {map[string]any{"module": "acme", "email": "postmaster@example.org"}, true},
+		"another public one":  {map[string]any{"module": "acme", "ca": "https://acme.example.net/dir"}, true},
+		"Caddy's":             {map[string]any{"module": "internal"}, true},
+		"one of the operator": {map[string]any{"module": "acme", "ca": "https://ca.example.org/dir"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			if !tc.internal {
+				tc.issuer["trusted_roots_pem_files"] = []string{w.ca.File()}
+			}
+			w.apps = caddy.ModuleMap{"tls": caddyconfig.JSON(map[string]any{"automation": map[string]any{
+				"policies": []any{map[string]any{"issuers": []any{tc.issuer}}},
+			}}, nil)}
+			app := w.app(w.backend("127.0.0.1:1"))
+			app.Hostnames = []string{"mail.example.org", "mail.internal"}
+			policies := w.load(app).app.tls.Automation.Policies
+			added := len(policies) == 2 && slices.Equal(policies[0].Subjects(), []string{"mail.internal"})
+			if added != tc.internal || !added && len(policies) != 1 {
+				t.Errorf("%d policies; an own one for mail.internal: %v, want %v", len(policies), added, tc.internal)
+			}
+		})
 	}
 }
 

@@ -11,18 +11,8 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/sessions"
 )
 
-// drainedText is what clients are told whose server is not to be used any more.
+// drainedText is what clients are told whose backend is gone.
 const drainedText = "This mail server is going away, please connect again."
-
-// target is a backend, or one server of it, whose sessions are to end.
-type target struct {
-	// upstream is empty for all servers of the backend.
-	backend, upstream string
-}
-
-func (t target) matches(e *sessions.Entry) bool {
-	return e.Kind == sessions.IMAP && e.Backend == t.backend && (t.upstream == "" || e.Upstream == t.upstream)
-}
 
 // removed remembers backends that a configuration had and the newest has not, and
 // for how long their sessions may go on. Those whose sessions are kept are not in
@@ -47,25 +37,16 @@ func (r *removed) change(before, newest *App) {
 	}
 }
 
-// targets are all whose sessions are to end, and after how long.
-func (r removed) targets() map[target]time.Duration {
-	targets := make(map[target]time.Duration, len(r))
-	for name, after := range r {
-		targets[target{backend: name}] = after
-	}
-	return targets
-}
-
 // drains are under way in the process, whatever configuration began them.
 var drains drainTable
 
-// drainTable ends the sessions of targets after a time.
+// drainTable ends the sessions of backends after a time.
 type drainTable struct {
 	mu     sync.Mutex
-	drains map[target]*drain
+	drains map[string]*drain
 }
 
-// drain is under way for one target.
+// drain is under way for one backend.
 type drain struct {
 	since time.Time
 	after time.Duration
@@ -74,39 +55,39 @@ type drain struct {
 	over bool
 }
 
-// set says for which targets sessions may go on for how long only. It takes the
-// place of what was said before: for a target that was there already the time
-// goes on, and a target that is not there any more is left alone.
-func (t *drainTable) set(targets map[target]time.Duration) {
+// set says for which backends sessions may go on for how long only. It takes the
+// place of what was said before: for a backend that was there already the time
+// goes on, and one that is not there any more is left alone.
+func (t *drainTable) set(backends removed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for to, d := range t.drains {
-		if after, ok := targets[to]; !ok || after != d.after {
+	for name, d := range t.drains {
+		if after, ok := backends[name]; !ok || after != d.after {
 			d.timer.Stop()
 			if !ok {
-				delete(t.drains, to)
+				delete(t.drains, name)
 			}
 		}
 	}
-	for to, after := range targets {
+	for name, after := range backends {
 		since := time.Now()
-		if d := t.drains[to]; d != nil {
+		if d := t.drains[name]; d != nil {
 			if d.after == after {
 				continue
 			}
 			since = d.since
 		}
 		if t.drains == nil {
-			t.drains = make(map[target]*drain)
+			t.drains = make(map[string]*drain)
 		}
 		d := &drain{since: since, after: after}
-		t.drains[to] = d
-		d.timer = time.AfterFunc(time.Until(since.Add(after)), func() { t.end(to, d) })
+		t.drains[name] = d
+		d.timer = time.AfterFunc(time.Until(since.Add(after)), func() { t.end(name, d) })
 	}
 }
 
-// end is called when the time of a target has passed.
-func (t *drainTable) end(to target, d *drain) {
+// end is called when the time of a backend has passed.
+func (t *drainTable) end(name string, d *drain) {
 	logger := zap.NewNop()
 	if app := apps.newest.Load(); app != nil {
 		logger = app.logger
@@ -117,28 +98,31 @@ func (t *drainTable) end(to target, d *drain) {
 		}
 	}()
 	t.mu.Lock()
-	current := t.drains[to] == d
+	current := t.drains[name] == d
 	d.over = current
 	t.mu.Unlock()
 	if !current {
 		return
 	}
-	list := live.List(to.matches)
-	logger.Info("the time of sessions that were left is over",
-		zap.String("backend", to.backend), zap.String("upstream", to.upstream), zap.Int("sessions", len(list)))
+	list := live.List(func(e *sessions.Entry) bool { return isSessionAt(e, name) })
+	logger.Info("the time of sessions that were left is over", zap.String("backend", name), zap.Int("sessions", len(list)))
 	kick(list, drainedText)
 }
 
 // late ends a session that began, by a login that was under way, when the time of
-// its target had passed already.
+// its backend had passed already.
 func (t *drainTable) late(e *sessions.Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for to, d := range t.drains {
-		if d.over && to.matches(e) {
+	for name, d := range t.drains {
+		if d.over && isSessionAt(e, name) {
 			e.Kick(drainedText, kickGrace)
 		}
 	}
+}
+
+func isSessionAt(e *sessions.Entry, backend string) bool {
+	return e.Kind == sessions.IMAP && e.Backend == backend
 }
 
 // kick ends sessions, and returns how many there are.

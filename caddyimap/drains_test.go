@@ -11,34 +11,31 @@ import (
 
 // TestDrains runs on the fake clock of a bubble.
 func TestDrains(t *testing.T) {
-	all, one := target{backend: "x"}, target{backend: "x", upstream: "b:143"}
-	type set map[target]time.Duration
 	const minute = time.Minute
 	for _, tc := range []struct {
 		name string
 		// sets are made 10 minutes one after the other.
-		sets []set
-		// a and b are when the sessions at these upstreams are ended; 0 is for never.
-		a, b time.Duration
+		sets []removed
+		// x and y are when the sessions at these backends are ended; 0 is for never.
+		x, y time.Duration
 	}{
-		{"once", []set{{all: 5 * minute}}, 5 * minute, 5 * minute},
-		{"one upstream", []set{{one: 5 * minute}}, 0, 5 * minute},
-		{"both", []set{{one: 5 * minute, all: 7 * minute}}, 7 * minute, 5 * minute},
-		{"the time goes on", []set{{all: 25 * minute}, {all: 25 * minute, one: 12 * minute}, {all: 25 * minute}}, 25 * minute, 25 * minute},
-		{"more time", []set{{all: 15 * minute}, {all: 25 * minute}}, 25 * minute, 25 * minute},
-		{"less time", []set{{all: 25 * minute}, {all: 15 * minute}}, 15 * minute, 15 * minute},
-		{"less than has passed", []set{{all: 25 * minute}, {all: 5 * minute}}, 10 * minute, 10 * minute},
-		{"given up", []set{{all: 15 * minute}, {}}, 0, 0},
-		{"given up and begun anew", []set{{all: 15 * minute}, {}, {all: 15 * minute}}, 35 * minute, 35 * minute},
+		{"one", []removed{{"x": 5 * minute}}, 5 * minute, 0},
+		{"both", []removed{{"x": 5 * minute, "y": 7 * minute}}, 5 * minute, 7 * minute},
+		{"the time goes on", []removed{{"x": 25 * minute}, {"x": 25 * minute, "y": 12 * minute}, {"x": 25 * minute}}, 25 * minute, 0},
+		{"more time", []removed{{"x": 15 * minute}, {"x": 25 * minute}}, 25 * minute, 0},
+		{"less time", []removed{{"x": 25 * minute}, {"x": 15 * minute}}, 15 * minute, 0},
+		{"less than has passed", []removed{{"x": 25 * minute}, {"x": 5 * minute}}, 10 * minute, 0},
+		{"given up", []removed{{"x": 15 * minute}, {}}, 0, 0},
+		{"given up and begun anew", []removed{{"x": 15 * minute}, {}, {"x": 15 * minute}}, 35 * minute, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
-				a, b, other := &clocked{begin: begin}, &clocked{begin: begin}, &clocked{begin: begin}
+				x, y, other := &clocked{begin: begin}, &clocked{begin: begin}, &clocked{begin: begin}
 				for _, e := range []*sessions.Entry{
-					live.Add(sessions.Info{Kind: sessions.IMAP, Backend: "x", Upstream: "a:143"}, a),
-					live.Add(sessions.Info{Kind: sessions.IMAP, Backend: "x", Upstream: "b:143"}, b),
-					live.Add(sessions.Info{Kind: sessions.IMAP, Backend: "y", Upstream: "b:143"}, other),
+					live.Add(sessions.Info{Kind: sessions.IMAP, Backend: "x"}, x),
+					live.Add(sessions.Info{Kind: sessions.IMAP, Backend: "y"}, y),
+					live.Add(sessions.Info{Kind: sessions.IMAP, Backend: "z"}, other),
 					live.Add(sessions.Info{Kind: sessions.Auth, Backend: "x"}, other),
 				} {
 					defer live.Remove(e)
@@ -50,8 +47,8 @@ func TestDrains(t *testing.T) {
 				}
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				if a.after != tc.a || b.after != tc.b || other.after != 0 {
-					t.Errorf("ended after %v, %v and %v; want %v, %v and never", a.after, b.after, other.after, tc.a, tc.b)
+				if x.after != tc.x || y.after != tc.y || other.after != 0 {
+					t.Errorf("ended after %v, %v and %v; want %v, %v and never", x.after, y.after, other.after, tc.x, tc.y)
 				}
 				table.set(nil)
 			})

@@ -3,6 +3,7 @@ package caddyimap
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -175,6 +176,23 @@ func (g *Guard) decide(ctx context.Context, b *Backend, a *login.Attempt, checkO
 	default:
 		return g.current().Open(ctx, &b.guard, a, ask)
 	}
+}
+
+// liftAccount forgets the failures of an account. A backend that is not told the
+// domain may know it by another name.
+func (a *App) liftAccount(ctx context.Context, user string) (lifted bool, err error) {
+	cfgs := []*guard.Config{&a.Guard.cfg}
+	for _, b := range a.Backends {
+		if b.guard.Domains.LocalOnly {
+			cfgs = append(cfgs, &b.guard)
+			break // all of these are the same
+		}
+	}
+	for _, cfg := range cfgs {
+		one, liftErr := a.Guard.current().LiftAccount(ctx, cfg, user)
+		lifted, err = lifted || one, errors.Join(err, liftErr)
+	}
+	return lifted, err
 }
 
 // hold waits with a refusal until it may be told.

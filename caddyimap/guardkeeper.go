@@ -34,6 +34,8 @@ var guards guardTable
 type guardTable struct {
 	mu      sync.Mutex
 	keepers map[string]*keeper
+	// latest is the one that was joined last and has not ended.
+	latest *keeper
 	// own is for apps that have no secret yet.
 	own *guard.Guard
 }
@@ -61,6 +63,22 @@ func (t *guardTable) join(secret []byte, r *guardRun) *keeper {
 		go k.run()
 	}
 	k.users++
+	t.latest = k
+	t.mu.Unlock()
+	k.do(func() { k.add(r) })
+	return k
+}
+
+// joinLatest has an app that does not know its secret count with the guard that is
+// in use. It returns nil if there is none.
+func (t *guardTable) joinLatest(r *guardRun) *keeper {
+	t.mu.Lock()
+	k := t.latest
+	if k == nil {
+		t.mu.Unlock()
+		return nil
+	}
+	k.users++
 	t.mu.Unlock()
 	k.do(func() { k.add(r) })
 	return k
@@ -74,6 +92,12 @@ func (t *guardTable) leave(k *keeper, r *guardRun) {
 	last := k.users == 0
 	if last {
 		delete(t.keepers, k.secret)
+		if t.latest == k {
+			t.latest = nil
+			for _, other := range t.keepers {
+				t.latest = other
+			}
+		}
 		close(k.ops)
 	}
 	t.mu.Unlock()

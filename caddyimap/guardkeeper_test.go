@@ -158,6 +158,54 @@ func TestGuardStorage(t *testing.T) {
 	}
 }
 
+// TestGuardReloadWithoutStorage pins that a reload forgets nothing while the storage
+// does not say what the secret is, and that the right guard is used when it does.
+func TestGuardReloadWithoutStorage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		working, broken := newStorage(t), newStorage(t)
+		first := run(working)
+		if err := first.join(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		away := func(string, string) error { return errors.New("away") }
+		for _, tc := range []struct {
+			name    string
+			storage *storage
+			same    bool
+		}{
+			{"the same storage", working, true},
+			{"another storage", broken, false},
+		} {
+			tc.storage.failing(away)
+			second := run(tc.storage)
+			second.joinOrRetry(t.Context())
+			if second.cfg.active.Load() != first.keeper.guard {
+				t.Errorf("%s: what was counted is not used", tc.name)
+			}
+			tc.storage.failing(nil)
+			time.Sleep(retryEvery)
+			<-second.done
+			if got := second.cfg.active.Load() == first.keeper.guard; got != tc.same {
+				t.Errorf("%s: the same guard is used: %t", tc.name, got)
+			}
+			if second.cfg.active.Load() != second.keeper.guard {
+				t.Errorf("%s: another guard is used than is kept", tc.name)
+			}
+			deny(second.keeper.guard, "alice")
+			time.Sleep(snapshotEvery)
+			synctest.Wait()
+			if !slices.Contains(tc.storage.uses(), "store "+second.place) {
+				t.Errorf("%s: no snapshot was written", tc.name)
+			}
+			guards.leave(second.keeper, second)
+		}
+		guards.leave(first.keeper, first)
+		if guards.latest != nil || len(guards.keepers) != 0 {
+			t.Error("a guard is kept")
+		}
+	})
+}
+
 // TestGuardGarbage pins that a snapshot and a secret that are none are replaced.
 func TestGuardGarbage(t *testing.T) {
 	w := newWorld(t)
@@ -210,7 +258,7 @@ func TestValidateLeavesStorageAlone(t *testing.T) {
 
 // run is what a started app has of the guard, without an app.
 func run(s *storage) *guardRun {
-	return &guardRun{cfg: new(Guard), storage: s, key: guardPrefix + "/snapshots/x", logger: zap.NewNop(), done: make(chan struct{})}
+	return &guardRun{cfg: new(Guard), storage: s, place: guardPrefix + "/snapshots/x", logger: zap.NewNop(), done: make(chan struct{})}
 }
 
 // deny counts a wrong password.

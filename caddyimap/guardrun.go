@@ -30,32 +30,34 @@ const retryEvery = 10 * time.Second
 type guardRun struct {
 	cfg     *Guard
 	storage certmagic.Storage
-	// key is where the snapshots of this instance are; empty if it is not known
-	// which instance this is.
-	key    string
-	counts SharedCounts
-	logger *zap.Logger
+	// place is where the snapshots of this instance belong; empty if it is not
+	// known which instance this is. key is the same once the secret is known, and
+	// belongs to the keeper when there is one.
+	place, key string
+	counts     SharedCounts
+	logger     *zap.Logger
 
 	// cancel ends the goroutine, if there is one, that tries to join; done is
 	// closed when it has ended.
 	cancel context.CancelFunc
 	done   chan struct{}
-	// keeper is nil until this app has joined.
+	// keeper is nil until this app has joined. Without the secret it may be one
+	// of another secret.
 	keeper *keeper
 }
 
 // startGuard opens the store and joins those who count with the same secret.
 //
 // A storage that does not give the secret is no reason to let nobody log in:
-// until it does, this instance counts alone, and a restart forgets what it has
-// counted.
+// until it does, this instance goes on with what it counts already, or counts alone,
+// and a restart forgets what it has counted.
 func (a *App) startGuard() error {
 	if a.Guard.Off {
 		return nil
 	}
 	r := &guardRun{cfg: a.Guard, storage: a.storage, logger: a.logger, done: make(chan struct{})}
 	if instance, err := caddy.InstanceID(); err == nil {
-		r.key = path.Join(guardPrefix, "snapshots", instance.String())
+		r.place = path.Join(guardPrefix, "snapshots", instance.String())
 	} else {
 		r.logger.Warn("what the guard counts is lost in a restart, because this instance has no id; see that Caddy can write to its data directory", zap.Error(err))
 	}
@@ -66,14 +68,22 @@ func (a *App) startGuard() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	a.guardRun = r
+	r.joinOrRetry(ctx)
+	return nil
+}
+
+// joinOrRetry joins now, or as soon as the storage lets it.
+func (r *guardRun) joinOrRetry(ctx context.Context) {
 	if err := r.join(ctx); err != nil {
 		r.logger.Warn("the guard's secret cannot be read from the storage, or written to it; until it can, this instance counts alone, "+
 			"and would forget in a restart", zap.Error(err))
+		if r.keeper = guards.joinLatest(r); r.keeper != nil {
+			r.cfg.active.Store(r.keeper.guard)
+		}
 		go r.retry(ctx)
-		return nil
+		return
 	}
 	close(r.done)
-	return nil
 }
 
 // stopGuard waits for everything that startGuard began.
@@ -116,6 +126,15 @@ func (r *guardRun) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	switch k := r.keeper; {
+	case k == nil:
+	case k.secret == string(secret):
+		k.do(func() { r.key = r.place })
+		return nil
+	default:
+		guards.leave(k, r)
+	}
+	r.key = r.place
 	r.keeper = guards.join(secret, r)
 	r.cfg.active.Store(r.keeper.guard)
 	return nil

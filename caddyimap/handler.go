@@ -70,8 +70,9 @@ type Handler struct {
 
 	// Networks and addresses of clients that log in for others, such as webmail,
 	// in CIDR notation. They are believed when they name the address of their own
-	// client with the command ID, as `x-originating-ip`, before they log in; what
-	// the log shows and the guard counts is that address then. Default: none.
+	// client with the command ID, as `x-originating-ip` (and its port as
+	// `x-originating-port`), before they log in; what the log shows and the guard
+	// counts is that address then. Default: none.
 	TrustedClients []string `json:"trusted_clients,omitempty"`
 
 	// Changes to the capabilities that clients are told before they log in and
@@ -222,9 +223,9 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	}
 	// The app was loaded before, for the backend.
 	app := h.backend.own
-	if _, err := ctx.AppIfConfigured("tls"); err != nil {
+	if _, err := ctx.AppIfConfigured("tls"); err != nil && len(app.files) == 0 {
 		h.logger.Warn("no client can start TLS, and thus log in, since there is no certificate: " +
-			"name the server with the option hostname of the imap app, or load a certificate with the tls app")
+			"name the server with the option hostname of the imap app, or a certificate's files with its option certificate")
 	}
 	for _, policy := range h.ConnectionPolicies {
 		if policy == nil {
@@ -249,6 +250,10 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	}
 	if err := h.ConnectionPolicies.Provision(ctx); err != nil {
 		return fmt.Errorf("setting up connection_policies: %w", err)
+	}
+	for _, policy := range h.ConnectionPolicies {
+		app.showFiles(policy)
+		app.noteMissing(policy, h.logger)
 	}
 	h.front.TLS = h.ConnectionPolicies.TLSConfig(ctx)
 	return nil
@@ -276,7 +281,11 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 
 // serve serves the client until it is gone, or ctx is done.
 func (h *Handler) serve(ctx context.Context, cx *layer4.Connection, conn glue.Conn) {
-	client := imapfront.Client{Conn: conn, ID: rand.Text()[:idLength], Remote: conn.Remote()}
+	ends := conn.Ends()
+	client := imapfront.Client{
+		Conn: conn, ID: rand.Text()[:idLength],
+		Remote: ends.Client.Addr(), RemotePort: ends.Client.Port(), Local: ends.Server,
+	}
 	if states := l4tls.GetConnectionStates(cx); len(states) > 0 {
 		client.TLS = states[len(states)-1]
 	}
@@ -313,6 +322,10 @@ func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imap
 	defer live.Remove(entry)
 	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
 	defer stop()
+	if stay := s.Backend.Stay; stay != nil {
+		leave := context.AfterFunc(stay, func() { session.Kick("This server is being taken out of service.", byeGrace) })
+		defer leave()
+	}
 	stats := session.Run()
 	logger.Info("session ended",
 		zap.String("user", user),

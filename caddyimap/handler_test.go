@@ -39,14 +39,26 @@ var fronts = []front{
 	{"in clear", Handler{InsecureAuth: true}, false},
 }
 
-// greeted has a client served that has read its greeting and can log in.
-func (f front) greeted(w *world, c *config) *client {
-	w.tb.Helper()
+// handlers are what the client is served by.
+func (f front) handlers(c *config) []layer4.NextHandler {
 	handlers := []layer4.NextHandler{c.handler(&f.handler)}
 	if f.behind {
 		handlers = append([]layer4.NextHandler{c.module("layer4.handlers.tls", alpnTLS("imap"))}, handlers...)
 	}
-	cl := serve(w.tb, handlers...)
+	return handlers
+}
+
+// greeted has a client served that has read its greeting and can log in.
+func (f front) greeted(w *world, c *config) *client {
+	w.tb.Helper()
+	cl := serve(w.tb, f.handlers(c)...)
+	f.begin(w, cl)
+	return cl
+}
+
+// begin has a client read its greeting, and start TLS where there is any.
+func (f front) begin(w *world, cl *client) {
+	w.tb.Helper()
 	switch {
 	case f.handler.InsecureAuth:
 		cl.expect("* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ ID STARTTLS AUTH=PLAIN AUTH=LOGIN] Caddy ready.")
@@ -58,7 +70,6 @@ func (f front) greeted(w *world, c *config) *client {
 	default:
 		cl.secure(w.tls("mail.example.org"))
 	}
-	return cl
 }
 
 // TestHandler holds a whole session on each kind of front.

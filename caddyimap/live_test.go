@@ -346,7 +346,7 @@ func TestOnRemoved(t *testing.T) {
 	defer four.stop()
 	drains.mu.Lock()
 	left := len(drains.drains)
-	_, back := drains.drains[target{backend: "long"}]
+	_, back := drains.drains["long"]
 	drains.mu.Unlock()
 	if left != 1 || back { // of the short one the time is over, and stays so
 		t.Errorf("%d drains are under way, want 1", left)

@@ -56,15 +56,22 @@ type world struct {
 	storage *storage
 	// apps are the JSON of other apps.
 	apps caddy.ModuleMap
+	// noTLS leaves the tls app out.
+	noTLS bool
 }
 
 // newWorld also begins with an empty guard for apps that are not started, and in
-// the end no session may be counted any longer.
+// the end no session may be counted any longer, nor may an upstream be known.
 func newWorld(tb testing.TB) *world {
 	guards.mu.Lock()
 	guards.own = nil
 	guards.mu.Unlock()
-	tb.Cleanup(func() { noSessions(tb) })
+	tb.Cleanup(func() {
+		noSessions(tb)
+		if known := health(); known != "" {
+			tb.Errorf("still known are %s", known)
+		}
+	})
 	return &world{tb: tb, ca: imaptest.NewCA(tb)}
 }
 
@@ -163,6 +170,9 @@ func (w *world) tryLoad(app *App) (*config, error) {
 		"tls":  caddyconfig.JSON(map[string]any{"certificates": map[string]any{"load_files": files}}, nil),
 	}
 	maps.Copy(cfg.AppsRaw, w.apps)
+	if w.noTLS {
+		delete(cfg.AppsRaw, "tls")
+	}
 	c := &config{tb: w.tb, log: log, storage: storage}
 	c.ctx, c.cancel = caddy.NewContext(base)
 	w.tb.Cleanup(c.cancel)

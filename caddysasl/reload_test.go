@@ -282,6 +282,8 @@ func TestListensAt(t *testing.T) {
 		{"unix//run/other", socket, false},
 		{"unix//run/auth", tcp("127.0.0.1:12345"), false},
 		{":12345", socket, false},
+		{"kept/127.0.0.1:12345", tcp("127.0.0.1:12345"), true},
+		{"kept/:12345", tcp("127.0.0.1:12346"), false},
 		{"fd/3", tcp("127.0.0.1:12345"), true},
 		{"fd/3", socket, true},
 	} {

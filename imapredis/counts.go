@@ -4,8 +4,10 @@ import (
 	"context"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,7 +34,14 @@ const (
 	// Both are more than anybody will need.
 	maxFailures = 1000
 	maxPairs    = 1000
+	// generationFor is for how long the server knows its generation if nobody
+	// merges.
+	generationFor = 2 * knownFor
 )
+
+// errLost says that the server has forgotten what was merged, as when it was
+// started anew without its data.
+var errLost = errors.New("the server has lost what was counted")
 
 // The scripts. Each is run by the server in one step.
 var (
@@ -60,6 +69,9 @@ var (
 type counts struct {
 	client redis.UniversalClient
 	prefix string
+	// generation is what the server's data was called when this instance merged
+	// its own. Data that was lost does not come back under the same name.
+	generation atomic.Pointer[string]
 	// reservedFor and skew are constants, except for tests.
 	reservedFor, skew time.Duration
 }
@@ -67,7 +79,9 @@ type counts struct {
 func newCounts(client redis.UniversalClient, prefix string) *counts {
 	// The braces have a Redis Cluster keep everything in one place, without which
 	// no script could use several keys.
-	return &counts{client: client, prefix: "{" + prefix + "}:", reservedFor: reservedFor, skew: maxSkew}
+	c := &counts{client: client, prefix: "{" + prefix + "}:", reservedFor: reservedFor, skew: maxSkew}
+	c.generation.Store(new(string))
+	return c
 }
 
 // The keys. What is in them are hashes under a secret that the server does not
@@ -76,17 +90,21 @@ func (c *counts) account(id guard.ID) string {
 	return c.prefix + "account:" + hex.EncodeToString(id[:])
 }
 func (c *counts) ban(source [8]byte) string { return c.prefix + "ban:" + hex.EncodeToString(source[:]) }
+func (c *counts) generationKey() string     { return c.prefix + "generation" }
 func (c *counts) source(id [8]byte) string  { return c.prefix + "source:" + hex.EncodeToString(id[:]) }
 
 // Admit implements guard.Store.
 func (c *counts) Admit(ctx context.Context, a guard.Admission) (guard.Admitted, error) {
-	got, err := admitScript.Run(ctx, c.client, []string{c.account(a.Account), c.ban(a.Source)},
+	got, err := admitScript.Run(ctx, c.client, []string{c.account(a.Account), c.ban(a.Source), c.generationKey()},
 		a.Now.UnixMilli(), c.skew.Milliseconds(), a.Window.Milliseconds(), a.AccountFailures, a.KnownReserve,
-		ticket(a.Ticket), hex.EncodeToString(a.Source[:]), a.Known, a.Again,
-		knownFor.Milliseconds(), c.reservedFor.Milliseconds(),
+		ticket(a.Ticket), hex.EncodeToString(a.Home[:]), a.Known, a.Again,
+		knownFor.Milliseconds(), c.reservedFor.Milliseconds(), *c.generation.Load(),
 	).Int64Slice()
 	if err != nil {
 		return guard.Admitted{}, fmt.Errorf("running the script admit: %w", err)
+	}
+	if len(got) == 0 {
+		return guard.Admitted{}, errLost
 	}
 	if len(got) != 3 {
 		return guard.Admitted{}, fmt.Errorf("running the script admit: got %d numbers, want 3", len(got))
@@ -98,9 +116,9 @@ func (c *counts) Admit(ctx context.Context, a guard.Admission) (guard.Admitted, 
 func (c *counts) Settle(ctx context.Context, s guard.Settlement) error {
 	err := settleScript.Run(ctx, c.client, []string{c.account(s.Account), c.ban(s.Source), c.source(s.Source)},
 		s.Now.UnixMilli(), c.skew.Milliseconds(), s.Window.Milliseconds(),
-		ticket(s.Ticket), hex.EncodeToString(s.Source[:]), hex.EncodeToString(s.Pair[:]),
+		ticket(s.Ticket), hex.EncodeToString(s.Home[:]), hex.EncodeToString(s.Pair[:]),
 		s.Granted, s.Failed, s.Stale, s.Exempt, toMillis(s.HeldOff),
-		maxFailures, s.SourceFailures, s.SourceBan.Milliseconds(), maxKnown, knownFor.Milliseconds(),
+		maxFailures, s.SourceFailures, s.SourceBan.Milliseconds(), maxKnown, knownFor.Milliseconds(), s.Forgive,
 	).Err()
 	if err != nil {
 		return fmt.Errorf("running the script settle: %w", err)

@@ -31,7 +31,7 @@ func src(n int) [8]byte { return [8]byte{byte(n), byte(n >> 8), 1} }
 func (l *ledger) ask(ticket int, account guard.ID, source [8]byte, known bool) guard.Admitted {
 	l.t.Helper()
 	got, err := l.Admit(context.Background(), guard.Admission{
-		Ticket: uint64(ticket), Account: account, Source: source, Known: known,
+		Ticket: uint64(ticket), Account: account, Source: source, Home: source, Known: known,
 		Now: l.now(), Window: 30 * time.Minute, AccountFailures: 4, KnownReserve: 1,
 	})
 	if err != nil {
@@ -47,7 +47,7 @@ func (l *ledger) admit(ticket int, account guard.ID, source [8]byte) bool {
 
 func (l *ledger) settle(s guard.Settlement) {
 	l.t.Helper()
-	s.Now, s.Window = l.now(), 30*time.Minute
+	s.Now, s.Window, s.Home, s.Forgive = l.now(), 30*time.Minute, s.Source, 4
 	s.SourceFailures, s.SourceBan = 3, 15*time.Minute
 	if err := l.Settle(context.Background(), s); err != nil {
 		l.t.Fatal(err)
@@ -249,7 +249,7 @@ func TestMergeMuch(t *testing.T) {
 	for range 2 {
 		l.merge(s)
 	}
-	if got, want := server.Do("DBSIZE"), "40000"; got != want {
+	if got, want := server.Do("DBSIZE"), "40001"; got != want {
 		t.Errorf("%s keys, want %s", got, want)
 	}
 	for _, a := range []guard.AccountSnapshot{s.Accounts[0], s.Accounts[runKeys], s.Accounts[len(s.Accounts)-1]} {

@@ -45,7 +45,11 @@ func openWith(t testing.TB, config map[string]any) *counts {
 			t.Error(err)
 		}
 	})
-	return shared.(*counts)
+	c := shared.(*counts)
+	if err := c.join(t.Context()); err != nil {
+		t.Logf("the server is not there yet: %v", err)
+	}
+	return c
 }
 
 // instance is a guard that counts in a server.

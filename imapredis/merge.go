@@ -2,6 +2,7 @@ package imapredis
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -23,8 +24,8 @@ const (
 
 // Merge implements guard.Store.
 func (c *counts) Merge(ctx context.Context, s *guard.Snapshot) error {
-	if err := c.client.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("sending a ping: %w", err)
+	if err := c.join(ctx); err != nil {
+		return fmt.Errorf("reading the generation: %w", err)
 	}
 	now := time.Now()
 	m := merger{ctx: ctx, client: c.client, script: mergeAccountsScript, head: []any{
@@ -48,6 +49,19 @@ func (c *counts) Merge(ctx context.Context, s *guard.Snapshot) error {
 		return fmt.Errorf("merging sources: %w", err)
 	}
 	return nil
+}
+
+// join finds out what the server's data is called, or names it.
+func (c *counts) join(ctx context.Context) error {
+	if err := c.client.SetNX(ctx, c.generationKey(), rand.Text(), generationFor).Err(); err != nil {
+		return err
+	}
+	generation, err := c.client.Get(ctx, c.generationKey()).Result()
+	if err != nil {
+		return err
+	}
+	c.generation.Store(&generation)
+	return c.client.PExpire(ctx, c.generationKey(), generationFor).Err()
 }
 
 // accountArgs returns what the script is told about an account, or nil if all of

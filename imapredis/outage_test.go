@@ -162,6 +162,57 @@ func (s sluggish) Settle(ctx context.Context, told guard.Settlement) error {
 	return errors.Join(s.late(ctx), s.counts.Settle(ctx, told))
 }
 
+// TestLost has the server lose all it knows between two logins, such that no
+// connection breaks and no login is late.
+func TestLost(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := startInstance(t, server), startInstance(t, server)
+	if got := a.guess("ann", nil) + b.guess("ann", nil); got != most {
+		t.Fatalf("%d wrong passwords reached the backend, want %d", got, most)
+	}
+	server.Do("FLUSHALL")
+	if got := a.guess("ann", nil); got != 0 {
+		t.Errorf("%d more reached the backend", got)
+	}
+	if err := a.down(); !errors.Is(err, errLost) {
+		t.Errorf("told: %v", err)
+	}
+	a.up()
+	// The other one merges as well, since it may know what the first does not. Until
+	// then it goes by its own count.
+	if got := b.guess("ann", nil); got > most {
+		t.Errorf("%d more reached the backend", got)
+	}
+	if err := b.down(); !errors.Is(err, errLost) {
+		t.Errorf("told: %v", err)
+	}
+	b.up()
+	if got := a.guess("bob", nil) + b.guess("bob", nil); got != most {
+		t.Errorf("%d wrong passwords reached the backend, want %d", got, most)
+	}
+	a.quiet()
+	b.quiet()
+}
+
+// TestMalformed pins that what somebody else has put into an account harms nobody.
+func TestMalformed(t *testing.T) {
+	server := redistest.Start(t)
+	l := newLedger(t, open(t, server))
+	l.settle(guard.Settlement{Ticket: 1, Account: ann, Source: src(1), Failed: true})
+	server.Do("HSET", l.account(ann), "f2", "x", "f3", "", "k", "x", "g", "-", "h", "soon", "l", "never", "", "", "other", "1")
+	server.Do("SET", l.ban(src(2)), "for ever")
+	for n := range 2 {
+		if !l.admit(10+n, ann, src(2)) {
+			t.Errorf("attempt %d is not allowed", n)
+		}
+	}
+	if l.admit(12, ann, src(2)) {
+		t.Error("more than the budget is allowed")
+	}
+	l.settle(guard.Settlement{Ticket: 10, Account: ann, Source: src(2), Granted: true})
+	l.settle(guard.Settlement{Ticket: 11, Account: ann, Source: src(2), Failed: true})
+}
+
 // TestSluggish pins that a server that is always slow is not taken into use and out
 // of it by turns, with a warning each time.
 func TestSluggish(t *testing.T) {

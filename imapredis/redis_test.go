@@ -55,19 +55,19 @@ func TestKeys(t *testing.T) {
 	for key := range strings.Lines(server.Do("KEYS", "*")) {
 		key = strings.TrimSpace(key)
 		kind, id, _ := strings.Cut(strings.TrimPrefix(key, "{caddy-imap}:"), ":")
-		if _, err := hex.DecodeString(id); err != nil {
+		if _, err := hex.DecodeString(id); err != nil || (kind == "generation") != (id == "") {
 			t.Errorf("key %s", key)
 		}
 		kinds[kind]++
 		ttl, err := strconv.Atoi(server.Do("TTL", key))
-		if err != nil || ttl <= 0 || ttl > int(knownFor.Seconds()) {
+		if err != nil || ttl <= 0 || ttl > int(generationFor.Seconds()) {
 			t.Errorf("key %s expires in %d s, %v", key, ttl, err)
 		}
 		dump.WriteString(key + "\n")
-		command := map[string][]string{"account": {"HGETALL", key}, "ban": {"GET", key}, "source": {"ZRANGE", key, "0", "-1"}}[kind]
+		command := map[string][]string{"account": {"HGETALL", key}, "ban": {"GET", key}, "generation": {"GET", key}, "source": {"ZRANGE", key, "0", "-1"}}[kind]
 		dump.WriteString(server.Do(command...) + "\n")
 	}
-	if fmt.Sprint(kinds) != "map[account:3 ban:1 source:1]" {
+	if fmt.Sprint(kinds) != "map[account:3 ban:1 generation:1 source:1]" {
 		t.Errorf("keys: %v", kinds)
 	}
 	for _, s := range []string{user, "ann", password, "correct", address, "wrong", string(netip.MustParseAddr(address).AsSlice())} {

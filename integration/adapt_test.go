@@ -15,6 +15,7 @@ import (
 	_ "github.com/mholt/caddy-l4"
 
 	_ "github.com/caddy-imap/caddy-imap"
+	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 )
 
 // Each file of caddyfile_adapt is a Caddyfile, a line of ten hyphens, and what
@@ -24,13 +25,16 @@ import (
 // what can be wrong is found only then; and what adapts to the JSON of a test has
 // to be valid.
 func TestCaddyfileAdapt(t *testing.T) {
+	cert := imaptest.NewCA(t).Issue(imaptest.Leaf{})
 	for name, value := range map[string]string{
-		"HOSTNAME": "mail.example.org",
-		"DOMAIN":   "corp.example.org",
-		"PORT":     "1143",
-		"BACKEND":  "exchange",
-		"CIDR":     "192.0.2.0/24",
-		"EMPTY":    "",
+		"HOSTNAME":  "mail.example.org",
+		"DOMAIN":    "corp.example.org",
+		"PORT":      "1143",
+		"BACKEND":   "exchange",
+		"CIDR":      "192.0.2.0/24",
+		"EMPTY":     "",
+		"CERT_FILE": cert.CertFile,
+		"KEY_FILE":  cert.KeyFile,
 	} {
 		t.Setenv("IMAP_TEST_"+name, value)
 	}

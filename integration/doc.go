@@ -1,10 +1,12 @@
 // Package integration tests the whole server, as it is built and shipped,
 // against the servers and clients that it will meet: Dovecot as backend, Postfix
-// as the asker of passwords, openssl and swaks as people at a keyboard.
+// as the asker of passwords, Pebble as the authority that certificates come from,
+// openssl and swaks as people at a keyboard.
 //
 // Those tests have the build tag integration. They need root, because Dovecot
 // and Postfix do, and the Debian packages that install.sh names. A test whose
 // programs are missing is skipped and says so; with CI=true it fails instead.
+// Pebble is built from the module in tools, by make or by the tests themselves.
 //
 // The tests of the Caddyfile in caddyfile_adapt need nothing and run with the
 // unit tests.

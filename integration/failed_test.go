@@ -15,6 +15,12 @@ import (
 // A configuration that cannot start serves nobody, even where layer4 has opened a
 // listener for it that it forgets: the banner of what was refused is never seen.
 func TestFailedConfiguration(t *testing.T) {
+	for _, network := range []string{"tcp", "kept"} {
+		t.Run(network, func(t *testing.T) { testFailedConfiguration(t, network) })
+	}
+}
+
+func testFailedConfiguration(t *testing.T, network string) {
 	backend := imaptest.NewFake(t, imaptest.Profile{})
 	addr := freeAddr(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -23,9 +29,9 @@ func TestFailedConfiguration(t *testing.T) {
 	}
 	defer taken.Close()
 	options := "\t\t\tupstream " + backend.Addr()
-	c := startCaddy(t, site{Backend: options, IMAP: addr, IMAPOptions: "banner good"}.String())
+	c := startCaddy(t, site{Backend: options, IMAP: network + "/" + addr, IMAPOptions: "banner good"}.String())
 
-	refused := site{Backend: options, IMAP: addr, Auth: taken.Addr().String(), IMAPOptions: "banner refused"}.String()
+	refused := site{Backend: options, IMAP: network + "/" + addr, Auth: taken.Addr().String(), IMAPOptions: "banner refused"}.String()
 	const loads = 10 // layer4 opens listeners in no fixed order
 	for range loads {
 		resp, err := c.http.Post("http://localhost/load", "text/caddyfile", strings.NewReader(c.caddyfile(refused)))

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -117,7 +118,21 @@ func (in *instances) guess(ways []door, addresses int, names ...string) int {
 // Two instances that count together let as many wrong passwords through as one. While
 // their store is away each lets through as many again, and when it is back they agree,
 // about what either of them has counted meanwhile, too.
+//
+// A machine that is too busy to ask the store in time has them count alone, as they
+// should, and is tried again.
 func TestGuessingAtTwoInstances(t *testing.T) {
+	for i := range 5 {
+		asked := true
+		if t.Run(strconv.Itoa(i), func(t *testing.T) { asked = guessAtTwoInstances(t) }); asked {
+			return
+		}
+	}
+	t.Error("the machine was always too busy to ask the store within its time")
+}
+
+// guessAtTwoInstances returns false if the store was not asked in time.
+func guessAtTwoInstances(t *testing.T) bool {
 	password := secret("Owner-Of-All-81")
 	passwords := passwordOfAll(password)
 	for _, user := range []string{"bob", "carol", "dora"} {
@@ -141,7 +156,8 @@ func TestGuessingAtTwoInstances(t *testing.T) {
 	wantIn(t, b[1], "127.0.8.1", "alice", password)
 	wantIn(t, a[1], "127.0.8.2", `D\alice`, password)
 	if in.silences() != quiet {
-		t.Skip("LEFT OUT: the machine is too busy to ask the store within its time, so that this is another test")
+		t.Log("the machine is too busy to ask the store within its time")
+		return false
 	}
 
 	in.redis.Kill()
@@ -188,6 +204,7 @@ func TestGuessingAtTwoInstances(t *testing.T) {
 		t.Errorf("when the hold was lifted, %d guesses at bob reached Dovecot, want %d", got, most)
 	}
 	in.wantNothingStored(password, "alice", "carol", "127.0.9.1", "127.0.10.1")
+	return true
 }
 
 // wantNothingStored looks for words where the guard keeps what it has counted.

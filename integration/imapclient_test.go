@@ -128,6 +128,30 @@ func (c *imapConn) StartTLS(cfg *tls.Config) (tls.ConnectionState, error) {
 	return conn.ConnectionState(), nil
 }
 
+// dialTLS connects and does the handshake, with the first byte or after STARTTLS.
+func dialTLS(t *testing.T, addr string, implicit bool, cfg *tls.Config) (*imapConn, tls.ConnectionState, error) {
+	t.Helper()
+	if !implicit {
+		c := dialIMAP(t, addr)
+		state, err := c.StartTLS(cfg)
+		return c, state, err
+	}
+	raw, err := dialFrom("127.0.0.2", addr)
+	if err != nil {
+		t.Fatalf("connecting to the proxy: %v", err)
+	}
+	c := newIMAPConn(t, raw)
+	secure := tls.Client(raw, cfg)
+	if err := secure.Handshake(); err != nil {
+		return c, tls.ConnectionState{}, err
+	}
+	c.Conn, c.br = secure, bufio.NewReader(secure)
+	if greeting := c.Line(); !strings.HasPrefix(greeting, "* OK [CAPABILITY ") || strings.Contains(greeting, "STARTTLS") {
+		t.Errorf("greeting %q", greeting)
+	}
+	return c, secure.ConnectionState(), nil
+}
+
 // awaitCertificate waits until the proxy has a certificate to show, which Caddy
 // gets in the background.
 func awaitCertificate(t *testing.T, addr string) {

@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"bufio"
 	"crypto/tls"
 	"fmt"
 	"slices"
@@ -27,27 +26,12 @@ func TestFrontTLS(t *testing.T) {
 	awaitCertificate(t, imapAddr)
 	roots := c.Roots()
 
-	handshake := map[string]func(t *testing.T, cfg *tls.Config) (tls.ConnectionState, *imapConn, error){
-		"STARTTLS": func(t *testing.T, cfg *tls.Config) (tls.ConnectionState, *imapConn, error) {
-			conn := dialIMAP(t, imapAddr)
-			state, err := conn.StartTLS(cfg)
-			return state, conn, err
+	handshake := map[string]func(t *testing.T, cfg *tls.Config) (*imapConn, tls.ConnectionState, error){
+		"STARTTLS": func(t *testing.T, cfg *tls.Config) (*imapConn, tls.ConnectionState, error) {
+			return dialTLS(t, imapAddr, false, cfg)
 		},
-		"implicit": func(t *testing.T, cfg *tls.Config) (tls.ConnectionState, *imapConn, error) {
-			raw, err := dialFrom("127.0.0.2", imapsAddr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			conn := newIMAPConn(t, raw)
-			secure := tls.Client(raw, cfg)
-			if err := secure.Handshake(); err != nil {
-				return tls.ConnectionState{}, conn, err
-			}
-			conn.Conn, conn.br = secure, bufio.NewReader(secure)
-			if greeting := conn.Line(); !strings.HasPrefix(greeting, "* OK [CAPABILITY ") || strings.Contains(greeting, "STARTTLS") {
-				t.Errorf("greeting %q", greeting)
-			}
-			return secure.ConnectionState(), conn, nil
+		"implicit": func(t *testing.T, cfg *tls.Config) (*imapConn, tls.ConnectionState, error) {
+			return dialTLS(t, imapsAddr, true, cfg)
 		},
 	}
 	for _, name := range []string{"mail.internal", "other.internal", "localhost"} {
@@ -86,7 +70,7 @@ func TestFrontTLS(t *testing.T) {
 				if cfg.MinVersion == 0 {
 					cfg.MinVersion = tls.VersionTLS10
 				}
-				state, conn, err := shake(t, cfg)
+				conn, state, err := shake(t, cfg)
 				if tt.wantErr != "" {
 					if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
 						t.Fatalf("got %v, want %q", err, tt.wantErr)

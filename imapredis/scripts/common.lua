@@ -30,35 +30,43 @@ end
 
 -- An account is a hash. Its fields are
 --
---   f<ticket>  a failure: its source, its time, and 0, or - if the password was tried
---              before; or an attempt under way: its source, when it began, and when
---              nobody believes in it any more, by the clock of the server
---   k<source>  a source that has logged in, and when it did last
+--   f<ticket>  a failure: its home, its time, and 0, or - if it is not to be forgiven;
+--              or an attempt under way: its home, when it began, and when nobody
+--              believes in it any more, by the clock of the server
+--   k<home>    a source that has logged in, and when it did last
+--   g          how many failures were forgiven, and when that was last
 --   h          until when the backend wants to be left alone
 --   l          when an operator had the failures forgotten
+--
+-- What cannot be read is none of these.
 local function read(key)
-	local account = {failures = {}, known = {}, held = 0, lifted = 0}
+	local account = {failures = {}, known = {}, forgiven = 0, forgave = 0, held = 0, lifted = 0}
 	local fields = redis.call('HGETALL', key)
 	for i = 1, #fields, 2 do
 		local kind, name, value = fields[i]:sub(1, 1), fields[i]:sub(2), fields[i + 1]
 		if kind == 'f' then
-			local source, at, ends = value:match('^(%w+) (%d+) ([-%d]+)$')
-			table.insert(account.failures, {
-				ticket = name, source = source, at = tonumber(at), ends = tonumber(ends) or 0, stale = ends == '-',
-			})
+			local home, at, ends = value:match('^(%w+) (%d+) ([-%d]+)$')
+			if home then
+				table.insert(account.failures, {
+					ticket = name, home = home, at = tonumber(at), ends = tonumber(ends) or 0, stale = ends == '-',
+				})
+			end
 		elseif kind == 'k' then
 			account.known[name] = tonumber(value)
+		elseif kind == 'g' then
+			local count, at = value:match('^(%d+) (%d+)$')
+			account.forgiven, account.forgave = tonumber(count) or 0, tonumber(at) or 0
 		elseif kind == 'h' then
-			account.held = tonumber(value)
+			account.held = tonumber(value) or 0
 		elseif kind == 'l' then
-			account.lifted = tonumber(value)
+			account.lifted = tonumber(value) or 0
 		end
 	end
 	return account
 end
 
-local function put(key, ticket, source, at, ends, stale)
-	redis.call('HSET', key, 'f' .. ticket, source .. ' ' .. int(at) .. ' ' .. (stale and '-' or int(ends)))
+local function put(key, ticket, home, at, ends, stale)
+	redis.call('HSET', key, 'f' .. ticket, home .. ' ' .. int(at) .. ' ' .. (stale and '-' or int(ends)))
 end
 
 -- trim drops the oldest of a list, from the key as well.
@@ -84,11 +92,11 @@ end
 
 local function trim_known(key, known, most, known_for)
 	local list = {}
-	for source, at in pairs(known) do
+	for home, at in pairs(known) do
 		if now - at < known_for then
-			table.insert(list, {name = source, at = at})
+			table.insert(list, {name = home, at = at})
 		else
-			redis.call('HDEL', key, 'k' .. source)
+			redis.call('HDEL', key, 'k' .. home)
 		end
 	end
 	trim(key, 'k', list, most)
@@ -96,7 +104,7 @@ end
 
 -- banned returns until when a source is, or 0.
 local function banned(key)
-	local ends = tonumber(redis.call('GET', key) or 0)
+	local ends = tonumber(redis.call('GET', key) or 0) or 0
 	if ends > now then
 		return ends
 	end

@@ -24,14 +24,14 @@ for _, key in ipairs(KEYS) do
 	end
 	local failures = {}
 	for _ = 1, tonumber(arg()) do
-		local ticket, source, at = arg(), arg(), when()
-		table.insert(failures, {ticket = ticket, source = source, at = at, ends = 0, stale = arg() == '1'})
+		local ticket, home, at = arg(), arg(), when()
+		table.insert(failures, {ticket = ticket, home = home, at = at, ends = 0, stale = arg() == '1'})
 	end
 	for _ = 1, tonumber(arg()) do
-		local source, at = arg(), when()
-		if now - at < known_for and at > (account.known[source] or 0) then
-			account.known[source] = at
-			redis.call('HSET', key, 'k' .. source, int(at))
+		local home, at = arg(), when()
+		if now - at < known_for and at > (account.known[home] or 0) then
+			account.known[home] = at
+			redis.call('HSET', key, 'k' .. home, int(at))
 			keep(key, known_for)
 		end
 	end
@@ -40,7 +40,7 @@ for _, key in ipairs(KEYS) do
 	-- A login has the failures of its source forgotten that were before it, whoever
 	-- has counted them.
 	local function forgotten(f)
-		return f.at <= account.lifted or f.source ~= nobody and not f.stale and f.at <= (account.known[f.source] or 0)
+		return f.at <= account.lifted or f.home ~= nobody and not f.stale and f.at <= (account.known[f.home] or 0)
 	end
 	local kept = {}
 	for _, f in ipairs(account.failures) do
@@ -57,7 +57,7 @@ for _, key in ipairs(KEYS) do
 			kept[f.ticket], there = nil, nil
 		end
 		if (not there or f.at > there.at) and not forgotten(f) and now - f.at < merged_for then
-			put(key, f.ticket, f.source, f.at, 0, f.stale)
+			put(key, f.ticket, f.home, f.at, 0, f.stale)
 			keep(key, merged_for)
 			kept[f.ticket] = f
 		end

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
@@ -140,6 +141,15 @@ func answer(v login.Verdict, user string) (word, fields string) {
 		// The bare word is for clients that know the codes of version 1.1 only.
 		return "FAIL", user + "\ttemp\tcode=temp_fail"
 	}
+}
+
+// port reads a port, which is 0 if it is not known.
+func port(text string) uint16 {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(n)
 }
 
 // netipAddr reads the address of a person, without its IPv6 wrapping.

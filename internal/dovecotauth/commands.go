@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,6 +123,14 @@ func (c *Conn) params(a *login.Attempt, params string) (response []byte, valid b
 			if addr, err := netipAddr(value); err == nil {
 				a.Remote = addr
 			}
+		case "rport":
+			a.RemotePort = port(value)
+		case "lip":
+			if addr, err := netipAddr(value); err == nil {
+				a.Local = netip.AddrPortFrom(addr, a.Local.Port())
+			}
+		case "lport":
+			a.Local = netip.AddrPortFrom(a.Local.Addr(), port(value))
 		case "secured":
 			a.Secured = true
 		case "resp":

@@ -144,6 +144,20 @@ func TestAttempt(t *testing.T) {
 			},
 		},
 		{
+			"ports, and what was connected to", "AUTH\t1\tPLAIN\tservice=smtp\tlport=587\tlip=::ffff:192.0.2.1\trip=192.0.2.5\trport=40000\tresp=" + plain("", "alice", "x") + "\n", "",
+			login.Attempt{
+				Service: "smtp", User: "alice", Secret: "x", Mechanism: "PLAIN",
+				Remote: netip.MustParseAddr("192.0.2.5"), RemotePort: 40000, Local: netip.MustParseAddrPort("192.0.2.1:587"),
+			},
+		},
+		{
+			"ports that are none", "AUTH\t1\tPLAIN\tservice=smtp\tlip=192.0.2.1\tlport=smtp\trip=192.0.2.5\trport=70000\tresp=" + plain("", "alice", "x") + "\n", "",
+			login.Attempt{
+				Service: "smtp", User: "alice", Secret: "x", Mechanism: "PLAIN",
+				Remote: netip.MustParseAddr("192.0.2.5"), Local: netip.MustParseAddrPort("192.0.2.1:0"),
+			},
+		},
+		{
 			"LOGIN, mapped address", "AUTH\t1\tLOGIN\tprotocol=smtp\tsecured=tls\trip=::ffff:192.0.2.5\tresp=" + b64(`CORP\Bob`) + "\n",
 			"CONT\t1\t" + b64("{env.HOME}") + "\n",
 			login.Attempt{
@@ -152,7 +166,7 @@ func TestAttempt(t *testing.T) {
 			},
 		},
 		{
-			"service that is none, no address", "AUTH\t1\tPLAIN\tservice=a\x01tb\x011\x010\x01n\x01r\x01x\x01\trip=NULL\tresp=" + plain("", "a\xfc\"\xe9", "x") + "\n", "",
+			"service that is none, no address", "AUTH\t1\tPLAIN\tservice=a\x01tb\x011\x010\x01n\x01r\x01x\x01\trip=NULL\tlip=NULL\tresp=" + plain("", "a\xfc\"\xe9", "x") + "\n", "",
 			login.Attempt{Service: "?", User: "a\xfc\"\xe9", Secret: "x", Mechanism: "PLAIN"},
 		},
 	} {

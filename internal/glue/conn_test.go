@@ -14,6 +14,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 // wrappers are what stands between us and the socket: what TLS and a PROXY header
@@ -88,6 +90,9 @@ func TestConn(t *testing.T) {
 			if got := c.Remote(); got != netip.MustParseAddr(w.remote) {
 				t.Errorf("the client is %v, want %s", got, w.remote)
 			}
+			if got := c.Ends(); got.Client.Addr() != c.Remote() || got.Client.Port() == 0 || got.Server != netip.MustParseAddrPort(socket.LocalAddr().String()) {
+				t.Errorf("the connection is from %v to %v", got.Client, got.Server)
+			}
 			if err := c.CloseWrite(); err != nil {
 				t.Error(err)
 			}
@@ -127,7 +132,7 @@ func TestNoSocket(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	c := NewConn(layer4.WrapConnection(ours, nil, zap.NewNop()))
-	if err := c.SetLinger(0); err != nil || c.Raw != ours || c.Remote().IsValid() {
+	if err := c.SetLinger(0); err != nil || c.Raw != ours || c.Remote().IsValid() || c.Ends() != (login.Ends{}) {
 		t.Errorf("SetLinger: %v; socket %T; client %v", err, c.Raw, c.Remote())
 	}
 	if err := c.CloseWrite(); err != nil {

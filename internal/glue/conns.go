@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/mholt/caddy-l4/layer4"
 	"go.uber.org/zap"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 // Conn is a layer4 connection that can be reset, and whose sending side can be
@@ -65,12 +67,23 @@ func (c Conn) IsStream() bool {
 // Remote returns the address of the client, as far as other handlers know it:
 // behind a PROXY header it is the one named there.
 func (c Conn) Remote() netip.Addr {
-	switch a := c.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		return a.AddrPort().Addr().Unmap()
-	default:
-		return netip.Addr{}
+	return c.Ends().Client.Addr()
+}
+
+// Ends returns the addresses of the client and of what it connected to, likewise.
+func (c Conn) Ends() login.Ends {
+	return login.Ends{
+		Client: login.PlainAddrPort(addrPort(c.RemoteAddr())),
+		Server: login.PlainAddrPort(addrPort(c.LocalAddr())),
 	}
+}
+
+// addrPort returns the address of a TCP connection, and none for others.
+func addrPort(addr net.Addr) netip.AddrPort {
+	if a, ok := addr.(*net.TCPAddr); ok {
+		return a.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 // Recovered is to be deferred. A panic that gets past it would end the whole

@@ -12,7 +12,7 @@ import (
 // How much is kept of one account.
 const (
 	maxKnown   = 16
-	maxGranted = 4
+	maxGranted = 8
 	maxRefused = 16
 
 	// knownFor is for how long a source is known that does not log in again.
@@ -35,6 +35,13 @@ type account struct {
 	// oldest first; pending are the tickets of those that are being asked about.
 	failures []failure
 	pending  []uint64
+	// forgiven is how many failures were forgotten because their source has
+	// logged in, and forgave is when that was last.
+	forgiven int
+	forgave  instant
+	// unanswered are passwords that reached the backend while it was there, and
+	// about which it has not said whether they are right, the oldest first.
+	unanswered []unanswered
 	// heldOff is until when the backend wants to be left alone.
 	heldOff instant
 	// known are sources that have logged in, granted the passwords that were
@@ -48,25 +55,33 @@ type account struct {
 
 type failure struct {
 	ticket uint64
-	source shortID
+	home   shortID
 	at     instant
-	// stale says that the password was tried, or was right, before: it was not
-	// just mistyped.
+	// stale says that it was not just mistyped, since the password was tried, or
+	// was right, before; or that enough was forgiven.
 	stale bool
 }
 
+type unanswered struct {
+	pair shortID
+	at   instant
+}
+
 type known struct {
-	source shortID
-	at     instant
+	home shortID
+	at   instant
 }
 
 type granted struct {
 	pair shortID
-	// exact is how it was spelled, and at is when; never if it has failed since.
-	exact shortID
-	at    instant
-	// again is when it may be asked about whatever the budget is.
-	again instant
+	// try and exact are how it was spelled, and at is when; never if it has
+	// failed since.
+	try, exact shortID
+	at         instant
+	// again is when it may be asked about whatever the budget is; asking says
+	// that it is being asked about so.
+	again  instant
+	asking bool
 }
 
 type refused struct {
@@ -84,7 +99,7 @@ func (a *account) expire(before instant) {
 
 func (a *account) knows(t *ticket, now instant) bool {
 	return t.hasSource && slices.ContainsFunc(a.known, func(k known) bool {
-		return k.source == t.source && now.since(k.at) < knownFor
+		return k.home == t.home && now.since(k.at) < knownFor
 	})
 }
 
@@ -115,6 +130,25 @@ func (a *account) isLatest(pair shortID) bool {
 	return n > 0 && a.granted[n-1].pair == pair
 }
 
+// freely says whether an attempt may be asked about whatever the budget is, since
+// the password was right before: always, if it is spelled as it was then and has not
+// failed since. Spelled in another way, or a minute after it has failed, it may be
+// asked about once at a time, which is claimed: who knows an old password could else
+// have it asked in many spellings at once.
+func (a *account) freely(t *ticket, now instant) (free, claimed bool) {
+	g := a.grantOf(t.pair)
+	switch {
+	case g == nil:
+		return false, false
+	case g.again == 0 && g.try == t.try:
+		return true, false
+	case g.asking || g.again != 0 && (now < g.again || !a.isLatest(t.pair)):
+		return false, false
+	}
+	g.asking = true
+	return true, true
+}
+
 // unreserve gives a reservation back.
 func (a *account) unreserve(id uint64) {
 	if i := slices.Index(a.pending, id); i >= 0 {
@@ -137,21 +171,41 @@ func (a *account) count(f failure, most int) {
 	a.failures = last(a.failures, most, f)
 }
 
-// grant remembers a right password and its source, and forgets what that source
-// got wrong before: somebody has mistyped. What others got wrong still counts, or
-// each login of the owner would be a new budget for those who guess. An exempt
-// source may be many people, such as a company or its webmail: nothing is forgotten
-// there.
-func (a *account) grant(t *ticket, now instant) {
+// grant remembers a right password and its source, and forgives what that source
+// got wrong before.
+func (a *account) grant(cfg *Config, t *ticket, now instant) {
 	a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.pair == t.pair })
-	a.granted = last(a.granted, maxGranted, granted{pair: t.pair, exact: t.exact, at: now})
+	a.granted = last(a.granted, maxGranted, granted{pair: t.pair, try: t.try, exact: t.exact, at: now})
 	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return r.try == t.try })
-	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool {
-		return f.ticket == t.id || t.hasSource && !t.exempt && f.source == t.source && !f.stale
-	})
+	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool { return f.ticket == t.id })
 	if t.hasSource {
-		a.known = slices.DeleteFunc(a.known, func(k known) bool { return k.source == t.source })
-		a.known = last(a.known, maxKnown, known{t.source, now})
+		a.forgive(cfg, t, now)
+		a.known = slices.DeleteFunc(a.known, func(k known) bool { return k.home == t.home })
+		a.known = last(a.known, maxKnown, known{t.home, now})
+	}
+}
+
+// forgive forgets what a source got wrong before it has logged in: somebody has
+// mistyped. What others got wrong still counts, or each login of the owner would be
+// a new budget for those who guess. They may be behind the same source, so not more
+// than the budget is forgiven until a window has passed without. An exempt source
+// may be many people, such as a company or its webmail: nothing is forgiven there.
+func (a *account) forgive(cfg *Config, t *ticket, now instant) {
+	if now.since(a.forgave) >= cfg.Window {
+		a.forgiven = 0
+	}
+	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool {
+		if f.home != t.home || f.stale || t.exempt || a.forgiven >= cfg.AccountFailures {
+			return false
+		}
+		a.forgiven++
+		a.forgave = now
+		return true
+	})
+	for i := range a.failures {
+		if f := &a.failures[i]; f.home == t.home {
+			f.stale = true
+		}
 	}
 }
 
@@ -160,6 +214,29 @@ func (a *account) doubt(pair shortID, now instant) {
 	if g := a.grantOf(pair); g != nil {
 		g.at, g.again = never, now.add(grantedAgain)
 	}
+}
+
+// wonder remembers whether the backend owes an answer about a password. If it was
+// right before, the owner has it.
+func (a *account) wonder(cfg *Config, s *settlement, now instant) {
+	if !s.unanswered && !s.decided() || s.unanswered && s.free {
+		return
+	}
+	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return u.pair == s.pair })
+	if s.unanswered {
+		a.unanswered = last(a.unanswered, 2*cfg.AccountFailures, unanswered{s.pair, now})
+	}
+}
+
+// wonders returns for how long the backend owes answers about so many passwords that
+// another one would be too many; 0 if it does not. The same one is asked about again.
+func (a *account) wonders(cfg *Config, t *ticket, now instant) time.Duration {
+	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return now.since(u.at) >= cfg.Window })
+	excess := len(a.unanswered) - cfg.AccountFailures
+	if excess < 0 || slices.ContainsFunc(a.unanswered, func(u unanswered) bool { return u.pair == t.pair }) {
+		return 0
+	}
+	return cfg.Window - now.since(a.unanswered[excess].at)
 }
 
 // refuse remembers a wrong password. If it was right before, and is the last that
@@ -187,8 +264,10 @@ type settlement struct {
 	code   imap.ResponseCode
 	// suspect says that it counts as a wrong password, although it may be none.
 	suspect bool
-	// free says that there is no reservation; stale is as in failure.
-	free, stale bool
+	// free says that there is no reservation, and claimed is as freely has said;
+	// stale is as in failure; unanswered says that the backend has the password
+	// and does not say whether it is right, although it answers others.
+	free, claimed, stale, unanswered bool
 	// backoff is for how long the backend wants to be left alone with the user.
 	backoff time.Duration
 }
@@ -198,20 +277,27 @@ func (s *settlement) counts() bool {
 	return s.result == login.Denied || s.suspect && s.result == login.Throttled
 }
 
+// decided says whether the backend has said what is to be thought of the password.
+func (s *settlement) decided() bool { return s.result == login.Granted || s.counts() }
+
 func (a *account) settle(cfg *Config, s *settlement, now instant) {
 	if !s.free {
 		a.unreserve(s.id)
+	}
+	if g := a.grantOf(s.pair); g != nil && s.claimed {
+		g.asking = false
 	}
 	if s.backoff > 0 {
 		a.heldOff = max(a.heldOff, now.add(s.backoff))
 	}
 	if s.counts() {
-		a.count(failure{s.id, s.source, now, s.stale}, 2*cfg.AccountFailures)
+		a.count(failure{s.id, s.home, now, s.stale}, 2*cfg.AccountFailures)
 		a.doubt(s.pair, now)
 	}
+	a.wonder(cfg, s, now)
 	switch s.result {
 	case login.Granted:
-		a.grant(s.ticket, now)
+		a.grant(cfg, s.ticket, now)
 	case login.Denied:
 		a.refuse(s.ticket, s.code, now)
 	}
@@ -223,7 +309,13 @@ func (a *account) prune(now instant, window time.Duration) (empty bool) {
 	a.expire(now.add(-window))
 	a.known = slices.DeleteFunc(a.known, func(k known) bool { return now.since(k.at) >= knownFor })
 	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return now.since(r.next) >= refusedFor })
-	return len(a.failures)+len(a.pending)+len(a.known)+len(a.granted)+len(a.refused) == 0 &&
+	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return now.since(u.at) >= window })
+	return a.empty(now)
+}
+
+// empty says whether there is nothing to be remembered.
+func (a *account) empty(now instant) bool {
+	return len(a.failures)+len(a.pending)+len(a.unanswered)+len(a.known)+len(a.granted)+len(a.refused) == 0 &&
 		now >= a.heldOff && a.settled == nil
 }
 

@@ -17,6 +17,7 @@ const (
 	answerMemory
 	grantMemory
 	heldOff
+	refuseNow
 	waitForOthers
 )
 
@@ -27,8 +28,9 @@ type decision struct {
 	why   error
 	until time.Duration
 	// known says that the source may use what is kept for known ones; again, that
-	// this very attempt was refused before.
-	known, again bool
+	// this very attempt was refused before; claimed, that no other like it is asked
+	// about freely meanwhile.
+	known, again, claimed bool
 	// code is that of the refusal that is remembered.
 	code imap.ResponseCode
 	// settled is closed when it is worth to look again.
@@ -49,13 +51,14 @@ func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 	if r != nil && now < r.next {
 		return decision{what: answerMemory, code: r.code}
 	}
-	if g := a.grantOf(t.pair); g != nil {
-		if t.checkOnly && g.exact == t.exact && now.since(g.at) < cfg.PositiveCache {
-			return decision{what: grantMemory}
-		}
-		if g.again == 0 || now >= g.again && a.isLatest(t.pair) {
-			return decision{what: askFreely}
-		}
+	if g := a.grantOf(t.pair); g != nil && t.checkOnly && g.exact == t.exact && now.since(g.at) < cfg.PositiveCache {
+		return decision{what: grantMemory}
+	}
+	if free, claimed := a.freely(t, now); free {
+		return decision{what: askFreely, claimed: claimed}
+	}
+	if until := a.wonders(cfg, t, now); until > 0 {
+		return decision{what: refuseNow, why: ErrUnanswered, until: until}
 	}
 	a.expire(now.add(-cfg.Window))
 	// The reserve is for who comes with something new. A device that goes on
@@ -110,6 +113,7 @@ func (m *memory) settle(cfg *Config, s *settlement, at time.Time) (o outcome) {
 	if o.holds {
 		o.until = a.until(cfg, limit, now)
 	}
+	sh.dropIf(s.account, a.empty(now))
 	sh.mu.Unlock()
 	if s.counts() && s.hasSource {
 		sh := m.lockSource(s.source)
@@ -130,5 +134,6 @@ func (m *memory) forget(t *ticket) {
 	if a := s.peek(t.account); a != nil {
 		a.unreserve(t.id)
 		a.wake()
+		s.dropIf(t.account, a.empty(m.instant(time.Now())))
 	}
 }

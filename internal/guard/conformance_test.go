@@ -56,6 +56,9 @@ func openRedis(t *testing.T, server *redistest.Server, prefix string) guard.Stor
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := store.Merge(t.Context(), new(guard.Snapshot)); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -132,7 +135,7 @@ func (p *play) admit(account, source int) {
 	p.t.Helper()
 	p.tickets++
 	a := guard.Admission{
-		Ticket: p.tickets, Account: accountID(account), Source: sourceID(source),
+		Ticket: p.tickets, Account: accountID(account), Source: sourceID(source), Home: homeID(account, source),
 		Again: p.rng.IntN(4) == 0, Now: p.now, Window: p.window, AccountFailures: p.budget, KnownReserve: p.reserve,
 	}
 	want := p.reference.Admit(a)
@@ -154,7 +157,8 @@ func (p *play) admit(account, source int) {
 
 func (p *play) settlement(ticket uint64, account, source int) guard.Settlement {
 	return guard.Settlement{
-		Ticket: ticket, Account: accountID(account), Source: sourceID(source), Exempt: p.exempt(source),
+		Ticket: ticket, Account: accountID(account), Source: sourceID(source), Home: homeID(account, source),
+		Exempt: p.exempt(source), Forgive: p.budget,
 		Pair: [8]byte{byte(p.rng.IntN(5)), 7}, Window: p.window,
 		Stale: p.rng.IntN(3) == 0, SourceFailures: p.sourceFailures, SourceBan: p.ban,
 	}
@@ -194,6 +198,14 @@ func clock(t time.Time) string {
 func accountID(n int) guard.ID { return guard.ID{0: 0xa0, 15: byte(n)} }
 
 func sourceID(n int) [8]byte { return [8]byte{7: byte(n)} }
+
+// homeID has each source known to each account by another name.
+func homeID(account, source int) [8]byte {
+	if source == 0 {
+		return [8]byte{}
+	}
+	return [8]byte{0: 0xb0, 6: byte(account), 7: byte(source)}
+}
 
 // exempt has the instances not agree about the second source.
 func (p *play) exempt(source int) bool { return source == 1 && p.rng.IntN(2) == 0 }

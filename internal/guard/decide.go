@@ -75,6 +75,9 @@ func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Ve
 			return login.Verdict{Result: login.Granted}
 		case heldOff:
 			return refusal(ErrHeldOff)
+		case refuseNow:
+			g.noteRefusal(q, d, now)
+			return refusal(d.why)
 		case waitForOthers:
 			if err := wait(ctx, d.settled, until); err != nil {
 				return login.UnavailableFor(err)
@@ -117,8 +120,12 @@ func (g *Guard) ask(ctx context.Context, q *inquiry, d decision) login.Verdict {
 // settle remembers what the backend said.
 func (g *Guard) settle(ctx context.Context, q *inquiry, d decision, v *login.Verdict) {
 	now := time.Now()
+	if v.Result == login.Granted || v.Result == login.Denied {
+		q.cfg.Answers.note(now)
+	}
 	free := d.what == askFreely
-	s := settlement{ticket: &q.ticket, result: v.Result, code: v.Code, suspect: v.Suspect, free: free, stale: free || d.again}
+	s := settlement{ticket: &q.ticket, result: v.Result, code: v.Code, suspect: v.Suspect, free: free, claimed: d.claimed,
+		stale: free || d.again, unanswered: v.Unanswered && v.Result == login.Unavailable && q.cfg.Answers.lately(now)}
 	if v.Result == login.Throttled {
 		s.backoff = min(max(v.Backoff, 0), maxBackoff)
 	}

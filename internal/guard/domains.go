@@ -13,6 +13,10 @@ import (
 // alone, are user@example.org if DOM stands for example.org. Its zero value knows
 // none.
 type Domains struct {
+	// LocalOnly says that the backend is not told the domain, so that all users
+	// with one local part are one.
+	LocalOnly bool
+
 	// byName has the domain for the short name, and for the domain itself.
 	byName map[string]string
 	// first is the domain of names that have none, or one that is not mapped.
@@ -49,8 +53,9 @@ func (d *Domains) Account(name string) string { return d.read(name).account }
 
 // spelling is a user name as it is understood.
 type spelling struct {
-	// account is what it counts as.
-	account string
+	// account is what it counts as; name tells users apart that may share it,
+	// since their domains are not mapped.
+	account, name string
 	// delegate says that it names somebody else's mailbox besides.
 	delegate bool
 }
@@ -58,18 +63,28 @@ type spelling struct {
 func (d *Domains) read(name string) spelling {
 	var s spelling
 	local, domain, delegate := d.split(fold(strings.TrimSpace(name)))
-	s.account, s.delegate = local, delegate
+	s.delegate = delegate
+	if domain == "" || d.LocalOnly {
+		domain = d.first
+	}
 	if known, ok := d.byName[domain]; ok {
-		domain = known
+		s.name = at(local, known)
+		s.account = s.name
 	} else {
 		// Nobody knows whether this is the same account as without a domain. If
 		// it is, a budget of its own would be one more for who guesses.
-		domain = d.first
-	}
-	if domain != "" {
-		s.account += "@" + domain
+		s.name = at(local, domain)
+		s.account = at(local, d.first)
 	}
 	return s
+}
+
+// at returns the name of a user of a domain, which may be empty.
+func at(local, domain string) string {
+	if domain == "" {
+		return local
+	}
+	return local + "@" + domain
 }
 
 const separators = `/\`
@@ -90,8 +105,11 @@ func (d *Domains) split(name string) (local, domain string, delegate bool) {
 		local, delegate = first, true
 	}
 	// A backend that cuts domains off may do so at the first @ or at the last.
-	// What goes by the first counts more together.
-	local, after, _ := strings.Cut(local, "@")
+	// What goes by the first counts more together. Some take % for it.
+	after := ""
+	if i := strings.IndexAny(local, "@%"); i >= 0 {
+		local, after = local[:i], local[i+1:]
+	}
 	if domain == "" {
 		domain = after
 	}

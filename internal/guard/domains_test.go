@@ -60,6 +60,7 @@ func TestAccount(t *testing.T) {
 		{"ΣΊΣΥΦΟΣ", "σισυφοσ", "σισυφοσ" + corp},
 		{"σίσυφος", "σισυφοσ", "σισυφοσ" + corp},
 		{"al\xffice", "al\ufffdice", "al\ufffdice" + corp},
+		{"alice%example.org", "alice", "alice" + corp},
 		{"", "", corp},
 		{"@", "", corp},
 		{`\/\`, "", corp},
@@ -103,6 +104,17 @@ func TestMap(t *testing.T) {
 	}
 }
 
+// TestLocalOnly pins that a backend that is told no domain has one user of a name.
+func TestLocalOnly(t *testing.T) {
+	d := mapped(t)
+	d.LocalOnly = true
+	for _, name := range []string{"alice", "alice@other.example", `OTHER\alice`, "alice@corp.example.org", "alice@sales.example.org"} {
+		if got := d.read(name); got.account != "alice@corp.example.org" || got.name != got.account {
+			t.Errorf("%s is %q, by name %q", name, got.account, got.name)
+		}
+	}
+}
+
 // TestFold pins for every character there is that its other cases become the same,
 // and that what has become the same stays so.
 func TestFold(t *testing.T) {
@@ -141,7 +153,7 @@ func FuzzAccount(f *testing.F) {
 			if got := d.Account(other); got != account {
 				t.Errorf("%q is %q, but %q is %q", name, account, other, got)
 			}
-			if strings.ContainsAny(name, separators+"@") || strings.TrimSpace(name) == "" {
+			if strings.ContainsAny(name, separators+"@%") || strings.TrimSpace(name) == "" {
 				continue
 			}
 			for _, spelling := range []string{name + "@x.org", `X\` + name, name + `@x.org\shared`, "X/" + name + "/shared"} {

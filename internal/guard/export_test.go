@@ -16,7 +16,7 @@ func NewReference(now time.Time) Reference { return Reference{newMemory(now)} }
 
 // Admit says whether the backend may be asked.
 func (r Reference) Admit(a Admission) Admitted {
-	t := referenceTicket(a.Ticket, a.Account, a.Source)
+	t := referenceTicket(a.Ticket, a.Account, a.Source, a.Home)
 	var got Admitted
 	if t.hasSource && r.m.banned(t.source, a.Now) {
 		s := r.m.lockSource(t.source)
@@ -40,7 +40,7 @@ func (r Reference) Admit(a Admission) Admitted {
 
 // Settle says what has come of it.
 func (r Reference) Settle(told Settlement, budget int) {
-	t := referenceTicket(told.Ticket, told.Account, told.Source)
+	t := referenceTicket(told.Ticket, told.Account, told.Source, told.Home)
 	t.pair, t.exempt = told.Pair, told.Exempt
 	s := &settlement{ticket: t, stale: told.Stale, result: login.Unavailable, backoff: max(0, told.HeldOff.Sub(told.Now))}
 	switch {
@@ -56,7 +56,9 @@ func (r Reference) Settle(told Settlement, budget int) {
 	r.m.settle(cfg, s, told.Now)
 	// What is known of passwords is no matter of stores.
 	sh := r.m.lockAccount(t.account)
-	sh.peek(t.account).granted = nil
+	if a := sh.peek(t.account); a != nil {
+		a.granted = nil
+	}
 	sh.mu.Unlock()
 }
 
@@ -64,8 +66,8 @@ func (r Reference) Settle(told Settlement, budget int) {
 func (r Reference) LiftAccount(id ID)     { r.m.liftAccount(id) }
 func (r Reference) LiftSource(id [8]byte) { r.m.liftSource(id) }
 
-func referenceTicket(id uint64, account ID, source shortID) *ticket {
-	t := &ticket{id: id, account: account, source: source, hasSource: source != shortID{}}
+func referenceTicket(id uint64, account ID, source, home shortID) *ticket {
+	t := &ticket{id: id, account: account, source: source, home: home, hasSource: source != shortID{}}
 	binary.LittleEndian.PutUint64(t.try[:], id)
 	return t
 }

@@ -62,7 +62,7 @@ func (f *failover) admit(ctx context.Context, m *memory, q *inquiry, d decision)
 	var got Admitted
 	err := l.call(ctx, func(ctx context.Context) (err error) {
 		got, err = l.store.Admit(ctx, Admission{
-			Ticket: q.id, Account: q.account, Source: q.source, Known: d.known, Again: d.again,
+			Ticket: q.id, Account: q.account, Source: q.source, Home: q.home, Known: d.known, Again: d.again,
 			Now: now, Window: q.cfg.Window,
 			AccountFailures: q.cfg.AccountFailures, KnownReserve: q.cfg.KnownReserve,
 		})
@@ -94,8 +94,8 @@ func (f *failover) settle(ctx context.Context, cfg *Config, s *settlement, now t
 		return
 	}
 	told := Settlement{
-		Ticket: s.id, Account: s.account, Source: s.source, Pair: s.pair,
-		Granted: s.result == login.Granted, Failed: s.counts(), Stale: s.stale, Exempt: s.exempt,
+		Ticket: s.id, Account: s.account, Source: s.source, Home: s.home, Pair: s.pair,
+		Granted: s.result == login.Granted, Failed: s.counts(), Stale: s.stale, Exempt: s.exempt, Forgive: cfg.AccountFailures,
 		Now: now, Window: cfg.Window,
 		SourceFailures: cfg.SourceFailures, SourceBan: cfg.SourceBan,
 	}

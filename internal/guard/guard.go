@@ -17,6 +17,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -45,6 +46,26 @@ type Config struct {
 	// PositiveCache is for how long a right password is right without asking,
 	// for those who only want to know; 0 means not at all.
 	PositiveCache time.Duration
+	// Answers is what is known of the backend; nil is as if it never answered.
+	Answers *Answers
+}
+
+// Answers says when a backend was last heard to say whether a password is right.
+type Answers struct{ last atomic.Int64 }
+
+// answering is for how long a backend that has said so is believed to be there. A
+// login that gets no answer may take half as long to find out.
+const answering = 20 * time.Second
+
+func (a *Answers) note(now time.Time) {
+	if a != nil {
+		a.last.Store(now.UnixNano())
+	}
+}
+
+// lately says whether the backend has answered, so that it is there.
+func (a *Answers) lately(now time.Time) bool {
+	return a != nil && now.Sub(time.Unix(0, a.last.Load())) < answering
 }
 
 // Events are told to the operator. The functions must not block.
@@ -59,6 +80,7 @@ type Events struct {
 // Reasons for which a guard answers itself.
 var (
 	ErrHeld       = errors.New("too many wrong passwords for this account lately, so that no more reach the backend")
+	ErrUnanswered = errors.New("too many passwords for this account lately of which the backend has not said whether they are right")
 	ErrBanned     = errors.New("too many wrong logins from this address lately")
 	ErrHeldOff    = errors.New("the backend wants to be left alone with this user")
 	ErrRemembered = errors.New("the backend has refused this password before, and is not asked again so soon")

@@ -27,7 +27,7 @@ type holds struct {
 	sources  map[shortID]SourceHold
 }
 
-// AccountHold is an account of which no more wrong passwords reach the backend,
+// AccountHold is an account of which no more new passwords reach the backend,
 // unless they come from sources that have logged in to it.
 type AccountHold struct {
 	// User is a name of the account, as somebody typed it.
@@ -84,7 +84,7 @@ func (g *Guard) noteRefusal(q *inquiry, d decision, now time.Time) {
 	g.holds.mu.Lock()
 	defer g.holds.mu.Unlock()
 	switch {
-	case errors.Is(d.why, ErrHeld):
+	case errors.Is(d.why, ErrHeld), errors.Is(d.why, ErrUnanswered):
 		shared := d.until == 0
 		if shared {
 			d.until = q.cfg.Window

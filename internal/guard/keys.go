@@ -36,6 +36,10 @@ type ticket struct {
 	id      uint64
 	account ID
 	source  shortID
+	// home is the source together with the user's name. A source that is known
+	// for alice of one domain is not for alice of another, even if the two share
+	// an account, since their domains are not mapped.
+	home shortID
 	// pair is the account with the password, however the account is spelled. It
 	// is what was right before, and what counts against the source.
 	pair shortID
@@ -61,7 +65,7 @@ func (k keys) ticket(cfg *Config, a *login.Attempt, checkOnly bool) ticket {
 		form = "LOGIN"
 	}
 	secret := string(a.Secret)
-	t.pair = k.own.sum("pair", string(t.account[:]), secret).short()
+	t.pair = k.own.sum("pair", name.account, secret).short()
 	t.try = k.own.sum("try", cfg.Backend, strings.ToLower(strings.TrimSpace(a.User)), a.AuthzID, form, secret).short()
 	if cfg.PositiveCache > 0 {
 		t.exact = k.own.sum("exact", cfg.Backend, a.User, a.AuthzID, form, secret).short()
@@ -69,6 +73,7 @@ func (k keys) ticket(cfg *Config, a *login.Attempt, checkOnly bool) ticket {
 	if a.Remote.IsValid() {
 		t.hasSource, t.exempt = true, exempt(cfg, a.Remote)
 		t.source = k.source(a.Remote)
+		t.home = k.shared.sum("home", name.name, string(t.source[:])).short()
 	}
 	return t
 }

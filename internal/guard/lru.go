@@ -55,6 +55,14 @@ func (s *shard[K, V]) get(key K) *V {
 	return &e.value
 }
 
+// dropIf removes what there is if that is empty, so that names that nobody has do
+// not crowd out those that count.
+func (s *shard[K, V]) dropIf(key K, empty bool) {
+	if e := s.entries[key]; empty && e != nil {
+		s.remove(e)
+	}
+}
+
 func (s *shard[K, V]) remove(e *entry[K, V]) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	delete(s.entries, e.key)

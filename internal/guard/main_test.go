@@ -28,6 +28,7 @@ func testConfig() *Config {
 	return &Config{
 		AccountFailures: 4, KnownReserve: 1, Window: 30 * time.Minute,
 		SourceFailures: 20, SourceBan: 15 * time.Minute,
+		Answers: new(Answers),
 	}
 }
 

@@ -88,12 +88,21 @@ func TestRememberedRefusals(t *testing.T) {
 		{"right before in another spelling, within a minute: by the budget", []step{
 			{0, "alice", "right", office, "granted"},
 			{2 * m, "alice", "right", office, "denied"},
+			{2 * m, "alice/d", "right", office, "denied"},
+			{2 * m, "alice/e", "right", office, "denied"},
+			{2 * m, "alice/f", "right", office, "denied"},
+			{2 * m, "alice/g", "right", office, "held"},
+			{2 * m, "alice/f", "right", office, "remembered"},
+			{3 * m, "alice/g", "right", office, "denied"},
+			{3 * m, "alice/h", "right", office, "held"},
+		}},
+		{"right before for a namesake: by the budget", []step{
+			{0, "alice", "right", office, "granted"},
 			{2 * m, "alice@d", "right", office, "denied"},
 			{2 * m, "alice@e", "right", office, "denied"},
 			{2 * m, "alice@f", "right", office, "denied"},
 			{2 * m, "alice@g", "right", office, "held"},
-			{2 * m, "alice@f", "right", office, "remembered"},
-			{3 * m, "alice@g", "right", office, "denied"},
+			{2 * m, "alice", "new", office, "granted"},
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

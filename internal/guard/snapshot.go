@@ -77,10 +77,10 @@ func (m *memory) snapshot(at time.Time) *Snapshot {
 			}
 			s := AccountSnapshot{ID: id}
 			for _, f := range a.failures {
-				s.Failures = append(s.Failures, FailureSnapshot{f.ticket, f.source, began + int64(f.at), f.stale})
+				s.Failures = append(s.Failures, FailureSnapshot{f.ticket, f.home, began + int64(f.at), f.stale})
 			}
 			for _, k := range a.known {
-				s.Known = append(s.Known, KnownSnapshot{k.source, began + int64(k.at)})
+				s.Known = append(s.Known, KnownSnapshot{k.home, began + int64(k.at)})
 			}
 			if now < a.heldOff {
 				s.HeldOff = began + int64(a.heldOff)
@@ -125,7 +125,7 @@ func (m *memory) restore(in *Snapshot, at time.Time) {
 		sh := m.lockAccount(s.ID)
 		a := sh.get(s.ID)
 		for _, f := range s.Failures[max(0, len(s.Failures)-maxRestored):] {
-			a.count(failure{ticket: f.Ticket, source: f.Source, at: past(f.At), stale: f.Stale}, maxRestored)
+			a.count(failure{ticket: f.Ticket, home: f.Source, at: past(f.At), stale: f.Stale}, maxRestored)
 		}
 		slices.SortStableFunc(a.failures, func(f, g failure) int { return int(max(-1, min(f.at-g.at, 1))) })
 		for _, k := range s.Known[max(0, len(s.Known)-maxKnown):] {

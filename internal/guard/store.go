@@ -36,6 +36,10 @@ type Admission struct {
 	// if that is not known.
 	Account ID
 	Source  [8]byte
+	// Home is the source as the account knows it; the like from the same source
+	// for another user who shares the account is different. It is all zero if the
+	// source is not known.
+	Home [8]byte
 	// Known says that the attempt may use what is kept for known sources.
 	// Again says that it may not, even if the store knows the source: the very
 	// attempt was refused before.
@@ -67,6 +71,8 @@ type Settlement struct {
 	Ticket  uint64
 	Account ID
 	Source  [8]byte
+	// Home is as in the Admission.
+	Home [8]byte
 	// Pair is the account with the password, as it counts against the source.
 	// It means nothing to other instances.
 	Pair [8]byte
@@ -74,11 +80,13 @@ type Settlement struct {
 	// counts not at all.
 	Granted, Failed bool
 	// Stale says of a failure that the password was tried, or was right, before.
-	// It is not forgotten when somebody logs in from the same source, for it was
-	// not just mistyped.
+	// It is not forgiven, for it was not just mistyped.
 	Stale bool
-	// Exempt says that the source is never banned.
+	// Exempt says that the source is never banned, and that nothing is forgiven.
 	Exempt bool
+	// Forgive is how many failures may be forgotten because the same source has
+	// logged in, until a window has passed without. Those beyond become stale.
+	Forgive int
 	// HeldOff is until when the backend wants to be left alone with the user;
 	// zero if it does not.
 	HeldOff time.Time

@@ -62,7 +62,7 @@ func BenchmarkLogin(b *testing.B) {
 			ctx := context.Background()
 			b.ReportAllocs()
 			for b.Loop() {
-				c, err := Dial(ctx, cfg)
+				c, err := Dial(ctx, cfg, login.Ends{})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -205,7 +205,7 @@ func TestFailure(t *testing.T) {
 		want login.Verdict
 	}{
 		{down, login.UnavailableFor(down)},
-		{held, login.Verdict{Result: login.Throttled, Code: imap.ResponseCodeUnavailable, Backoff: time.Second, Err: held}},
+		{held, login.Verdict{Result: login.Throttled, Code: imap.ResponseCodeUnavailable, Backoff: time.Second, Everybody: true, Err: held}},
 	} {
 		if got := Failure(tc.err); got != tc.want {
 			t.Errorf("%v: %+v, want %+v", tc.err, got, tc.want)

@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapwire"
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 const (
@@ -29,6 +30,8 @@ var past = time.Unix(1, 0)
 // for concurrent use.
 type Client struct {
 	cfg *Config
+	// ends are those of the client that is to log in, if it is known.
+	ends login.Ends
 	// raw is the socket; conn is what to talk on, the same or TLS on top of it.
 	raw, conn net.Conn
 	r         *imapwire.Reader
@@ -46,34 +49,53 @@ type Client struct {
 	caps capabilities
 	// exchange says that something looked like Exchange.
 	exchange bool
-	// sent says that complete credentials are on their way; alerts are what the
+	// named says that the backend may have been told a user's name, sent that
+	// complete credentials are on their way; alerts are what the
 	// backend wanted the user to be told since then, as untagged responses.
-	sent   bool
-	alerts []byte
+	named, sent bool
+	alerts      []byte
 }
 
-// Dial connects to the upstream and prepares the connection.
-func Dial(ctx context.Context, cfg *Config) (*Client, error) {
+// Dial connects to the upstream and prepares the connection for a client, which the
+// backend is told of if the Config says so; the zero Ends are nobody in particular.
+func Dial(ctx context.Context, cfg *Config, ends login.Ends) (*Client, error) {
 	network := cfg.Network
 	if network == "" {
 		network = "tcp"
 	}
+	address := cfg.DialAddress
+	if address == "" {
+		address = cfg.Address
+	}
 	d := net.Dialer{Timeout: cfg.DialTimeout}
-	conn, err := d.DialContext(ctx, network, cfg.Address)
+	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
-	return Prepare(ctx, conn, cfg)
+	return Prepare(ctx, conn, cfg, ends)
+}
+
+// Ping reports what keeps users from logging in at the upstream, as far as that
+// shows without one: it does what Dial does, and hangs up in order.
+func Ping(ctx context.Context, cfg *Config) error {
+	c, err := Dial(ctx, cfg, login.Ends{})
+	if err != nil {
+		return err
+	}
+	c.logout(ctx)
+	c.Close()
+	return nil
 }
 
 // Prepare brings a fresh connection to where a user can log in: greeting, TLS as
-// the mode demands, capabilities. It ends when ctx does. It owns conn and closes
-// it if it fails.
-func Prepare(ctx context.Context, conn net.Conn, cfg *Config) (*Client, error) {
+// the mode demands, capabilities. The ends are as in Dial. It ends when ctx does.
+// It owns conn and closes it if it fails.
+func Prepare(ctx context.Context, conn net.Conn, cfg *Config, ends login.Ends) (*Client, error) {
 	c := newClient(conn, cfg, rand.Text()[:prefixLength])
+	c.ends = ends
 	if err := c.within(ctx, c.prepare); err != nil {
 		c.Close()
-		return nil, err
+		return nil, c.suspectHeader(err)
 	}
 	return c, nil
 }
@@ -125,6 +147,9 @@ func (c *Client) prepare(ctx context.Context) error {
 	if err := c.cfg.Validate(); err != nil {
 		return err
 	}
+	if err := c.sendHeader(ctx); err != nil {
+		return err
+	}
 	if c.cfg.Mode == ImplicitTLS {
 		if err := c.handshake(ctx); err != nil {
 			return err
@@ -139,10 +164,19 @@ func (c *Client) prepare(ctx context.Context) error {
 			return fmt.Errorf("starting TLS: %w", err)
 		}
 	}
-	if c.caps != nil {
-		return nil
+	if c.caps == nil {
+		if err := c.capability(ctx); err != nil {
+			return err
+		}
 	}
-	return c.capability(ctx)
+	switch {
+	case c.caps.takePasswords():
+		return nil
+	case c.cfg.Mode == NoTLS:
+		return ErrPrivacy
+	default:
+		return ErrNoMechanism
+	}
 }
 
 // greeting reads the first line. It alone decides; what follows it is read

@@ -59,6 +59,8 @@ func TestValidate(t *testing.T) {
 		{Config{Mode: ImplicitTLS}, "without settings"},
 		{Config{Mode: NoTLS, AuthCommand: "cram"}, "unknown command"},
 		{Config{Mode: NoTLS, Probe: "maybe"}, "unknown probe mode"},
+		{Config{Mode: NoTLS, Forward: ForwardID}, ""},
+		{Config{Mode: NoTLS, Forward: "xclient"}, "unknown way"},
 	} {
 		err := tc.cfg.Validate()
 		switch {
@@ -98,7 +100,7 @@ func TestContext(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		gone := errors.New("the client is gone")
 		ctx, cancel := context.WithCancelCause(testContext(t))
-		c, err := Dial(ctx, cfg)
+		c, err := Dial(ctx, cfg, login.Ends{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +114,7 @@ func TestContext(t *testing.T) {
 		srv.WaitIdle()
 	})
 	t.Run("late", func(t *testing.T) {
-		c, err := Dial(testContext(t), cfg)
+		c, err := Dial(testContext(t), cfg, login.Ends{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,10 +133,10 @@ func TestContext(t *testing.T) {
 	t.Run("over before it began", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if c, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) {
+		if c, err := Dial(ctx, cfg, login.Ends{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v, %v", c, err)
 		}
-		c, err := Dial(testContext(t), cfg)
+		c, err := Dial(testContext(t), cfg, login.Ends{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +159,7 @@ func TestUsedOnce(t *testing.T) {
 	p.Login = func(imaptest.Login) string { return "NO LOGIN failed." }
 	srv := imaptest.NewFake(t, p)
 	ctx := testContext(t)
-	c, err := Dial(ctx, starttls(t, srv.Addr()))
+	c, err := Dial(ctx, starttls(t, srv.Addr()), login.Ends{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,8 +56,9 @@ const (
 // Config describes one upstream. It is shared by all connections to it and not
 // changed once in use.
 type Config struct {
-	// Address names the upstream in verdicts and is what Dial dials.
-	Address string
+	// Address names the upstream in verdicts, and is what Dial dials unless
+	// DialAddress is set, as for one of the addresses of a name.
+	Address, DialAddress string
 	// Network is what Dial dials on. Default: "tcp".
 	Network string
 	// DialTimeout bounds the connecting of Dial, and nothing after it. 0 means
@@ -73,6 +74,11 @@ type Config struct {
 	AuthCommand AuthCommand
 	// Probe says whether a granted login is checked by another command.
 	Probe ProbeMode
+	// Forward says how the backend is told where the client is.
+	Forward Forward
+	// NoID, if it is set, is called if ForwardID is wanted and the backend does not
+	// offer ID.
+	NoID func()
 }
 
 // Validate reports what keeps a Config from being used, as ErrConfig. Prepare
@@ -96,6 +102,11 @@ func (cfg *Config) Validate() error {
 	case "", ProbeAuto, ProbeOn, ProbeOff:
 	default:
 		return fmt.Errorf("%w: unknown probe mode %q", ErrConfig, cfg.Probe)
+	}
+	switch cfg.Forward {
+	case "", ForwardOff, ForwardID, ForwardProxyV1, ForwardProxyV2:
+	default:
+		return fmt.Errorf("%w: unknown way %q to tell where the client is", ErrConfig, cfg.Forward)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func Failure(err error) login.Verdict {
 	var held *heldOff
 	if errors.As(err, &held) {
 		v := held.verdict
-		v.Err = err
+		v.Err, v.Everybody = err, true
 		return v
 	}
 	return login.UnavailableFor(err)

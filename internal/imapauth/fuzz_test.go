@@ -71,8 +71,9 @@ func FuzzConversation(f *testing.F) {
 		"* OK ready\r\n* CAPABILITY IMAP4rev1 LOGINDISABLED AUTH=LOGIN\r\nT1 OK done\r\n+ VXNlcm5hbWU6\r\n+ UGFzc3dvcmQ6\r\nT2 OK in\r\n* CAPABILITY X\r\nT3 OK done\r\n",
 		"* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ AUTH=PLAIN XPROXY3] ready\r\nT1 OK in\r\n* CAPABILITY X\r\nT2 OK done\r\nT3 BAD User is authenticated but not connected.\r\n",
 		"* PREAUTH in\r\n",
+		"* OK [CAPABILITY IMAP4rev1 ID AUTH=PLAIN] ready\r\n* ID (\"name\" {1}\r\nx)\r\nT1 BAD x\r\nT2 OK [CAPABILITY IMAP4rev1] in\r\n",
 	} {
-		for how := range uint8(16) {
+		for how := range uint8(32) {
 			f.Add([]byte(s), how)
 		}
 	}
@@ -87,7 +88,11 @@ func FuzzConversation(f *testing.F) {
 		}
 		_, client := testTLS(t)
 		conn := &recorded{in: bytes.NewReader(says), eager: how&4 != 0}
-		c := newClient(conn, &Config{Address: "fuzz", Mode: mode, TLS: client}, fuzzPrefix)
+		cfg := &Config{Address: "fuzz", Mode: mode, TLS: client}
+		if how&16 != 0 {
+			cfg.Forward, a.ID = ForwardID, "FUZZ"
+		}
+		c := newClient(conn, cfg, fuzzPrefix)
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()

@@ -99,6 +99,9 @@ func TestSilence(t *testing.T) {
 			if summary(v) != unavailable || errors.Is(v.Err, ErrTimeout) {
 				t.Errorf("verdict %s (%v)", summary(v), v.Err)
 			}
+			if want := tc.name == "asked for a login"; v.Unanswered != want {
+				t.Errorf("unanswered %t, want %t", v.Unanswered, want)
+			}
 			srv.CheckHidden(testSecret)
 		})
 		t.Run(tc.name+", stalls", func(t *testing.T) {
@@ -116,6 +119,9 @@ func TestSilence(t *testing.T) {
 			}
 			if summary(v) != unavailable || !errors.Is(v.Err, ErrTimeout) {
 				t.Errorf("verdict %s (%v)", summary(v), v.Err)
+			}
+			if want := tc.name == "asked for a login"; v.Unanswered != want {
+				t.Errorf("unanswered %t, want %t", v.Unanswered, want)
 			}
 			srv.CheckHidden(testSecret)
 			srv.WaitIdle()
@@ -140,7 +146,7 @@ func TestSilence(t *testing.T) {
 
 // openWithin is openAt with a context of the test's own.
 func openWithin(ctx context.Context, cfg *Config) login.Verdict {
-	c, err := Dial(ctx, cfg)
+	c, err := Dial(ctx, cfg, login.Ends{})
 	if err != nil {
 		return Failure(err)
 	}

@@ -100,6 +100,10 @@ func (c *Client) signed(v login.Verdict) login.Verdict {
 }
 
 func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthCommand, checkOnly bool) login.Verdict {
+	if v := c.introduce(ctx, a); v.Result != login.Granted {
+		v.Err = fmt.Errorf("logging in: %w", v.Err)
+		return v
+	}
 	before := c.caps
 	c.exchange = c.exchange || before.lookLikeExchange()
 	v := c.authenticate(ctx, a, command)
@@ -129,24 +133,25 @@ func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthComma
 // means.
 func (c *Client) authenticate(ctx context.Context, a *login.Attempt, command AuthCommand) login.Verdict {
 	m := choose(c.caps, command, a)
-	switch {
-	case m == methodNone && c.cfg.Mode == NoTLS:
-		return login.UnavailableFor(ErrPrivacy)
-	case m == methodNone:
-		return login.UnavailableFor(ErrNoMechanism)
-	case m != methodPlain && a.AuthzID != "":
+	if m != methodPlain && a.AuthzID != "" {
 		// The backend cannot be told, and must not be asked about someone else.
 		return login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
 	}
 	r, err := c.submit(ctx, m, a)
 	switch {
 	case err != nil:
-		return login.UnavailableFor(err)
+		v := login.UnavailableFor(err)
+		v.Unanswered = c.sent
+		return v
 	case !c.sent:
-		return classifyEarly(&r)
+		v := classifyEarly(&r)
+		v.Everybody = v.Result == login.Throttled && !c.named
+		return v
 	}
 	c.noteCode(&r)
-	return classify(&r)
+	v := classify(&r)
+	v.Unanswered = v.Result == login.Unavailable
+	return v
 }
 
 // capsAfterLogin asks for the capabilities anew. It is the first command that

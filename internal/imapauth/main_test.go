@@ -64,7 +64,7 @@ func starttls(t testing.TB, addr string) *Config {
 func openAt(t testing.TB, cfg *Config, a *login.Attempt, command AuthCommand) (*login.Session, login.Verdict) {
 	t.Helper()
 	ctx := testContext(t)
-	c, err := Dial(ctx, cfg)
+	c, err := Dial(ctx, cfg, login.Ends{})
 	if err != nil {
 		return nil, Failure(err)
 	}
@@ -85,7 +85,7 @@ func openAt(t testing.TB, cfg *Config, a *login.Attempt, command AuthCommand) (*
 func checkAt(t testing.TB, cfg *Config, a *login.Attempt, command AuthCommand) login.Verdict {
 	t.Helper()
 	ctx := testContext(t)
-	c, err := Dial(ctx, cfg)
+	c, err := Dial(ctx, cfg, login.Ends{})
 	if err != nil {
 		return Failure(err)
 	}

@@ -17,9 +17,8 @@ import (
 type method uint8
 
 const (
-	methodNone method = iota
 	// methodLogin is the LOGIN command (RFC 3501 section 6.2.3).
-	methodLogin
+	methodLogin method = iota
 	// methodPlain is AUTHENTICATE PLAIN (RFC 4616). It alone can carry an
 	// authorization identity.
 	methodPlain
@@ -27,8 +26,13 @@ const (
 	methodSASLLogin
 )
 
+// takePasswords reports whether there is any method.
+func (caps capabilities) takePasswords() bool {
+	return !caps.has(imap.CapLoginDisabled) || caps.has(imap.AuthCap(sasl.Plain)) || caps.has(imap.AuthCap(sasl.Login))
+}
+
 // choose picks the method for an attempt: the wanted one, and the other only
-// where the backend does not offer it.
+// where the backend does not offer it. There is one at least.
 func choose(caps capabilities, want AuthCommand, a *login.Attempt) method {
 	plain := want == Plain || want != Login && a.Form == login.FormAuthenticate
 	if a.AuthzID != "" {
@@ -42,10 +46,8 @@ func choose(caps capabilities, want AuthCommand, a *login.Attempt) method {
 		return methodPlain
 	case canLogin:
 		return methodLogin
-	case caps.has(imap.AuthCap(sasl.Login)):
-		return methodSASLLogin
 	default:
-		return methodNone
+		return methodSASLLogin
 	}
 }
 
@@ -70,6 +72,7 @@ const maxLiteralMinus = 4096
 func (c *Client) submitLogin(ctx context.Context, a *login.Attempt) (imapwire.Response, error) {
 	plus, minus := c.caps.has(imap.CapLiteralPlus), c.caps.has(imap.CapLiteralMinus)
 	c.command("LOGIN")
+	c.named = true
 	for _, s := range []string{a.User, string(a.Secret)} {
 		c.out = append(c.out, ' ')
 		quoted := false
@@ -116,6 +119,7 @@ func (c *Client) submitSASL(ctx context.Context, client sasl.Client, responses i
 		if err != nil || r.Kind != imapwire.KindContinuation {
 			return r, err
 		}
+		c.named = true
 		if n > 1 {
 			if response, err = nextResponse(client, r.Text); err != nil {
 				return imapwire.Response{}, fmt.Errorf("%w: %w", ErrProtocol, err)
@@ -139,7 +143,7 @@ func nextResponse(client sasl.Client, text []byte) ([]byte, error) {
 // complete sends the last part of the credentials. What the backend says from
 // now on may be about the user; what it offered before no longer counts.
 func (c *Client) complete(ctx context.Context) (imapwire.Response, error) {
-	c.sent, c.caps = true, nil
+	c.named, c.sent, c.caps = true, true, nil
 	if err := c.send(ctx); err != nil {
 		return imapwire.Response{}, err
 	}

@@ -15,8 +15,19 @@ import (
 // dialFirst prepares the first of several upstreams, as a backend does.
 func dialFirst(t *testing.T, stagger time.Duration, addrs ...string) (*Client, error) {
 	t.Helper()
-	open := func(ctx context.Context, addr string) (*Client, error) { return Dial(ctx, starttls(t, addr)) }
-	return pool.First(testContext(t), addrs, stagger, open, (*Client).Close)
+	cfg := pool.Config{Stagger: stagger}
+	for _, addr := range addrs {
+		cfg.Upstreams = append(cfg.Upstreams, pool.Upstream{Address: addr})
+	}
+	p, err := new(pool.Table).New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(ctx context.Context, e pool.Endpoint) (*Client, error) {
+		return Dial(ctx, starttls(t, e.Address), login.Ends{})
+	}
+	c, _, err := pool.Open(testContext(t), p, pool.Client{}, open, (*Client).Close)
+	return c, err
 }
 
 // An upstream that hangs, or stands behind a wrong certificate, costs no more

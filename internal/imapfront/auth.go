@@ -114,7 +114,10 @@ func decode(s string) ([]byte, error) {
 }
 
 func (f *front) attempt() *login.Attempt {
-	a := &login.Attempt{ID: f.id, Service: "imap", Remote: f.remote, Secured: f.tls != nil}
+	a := &login.Attempt{
+		ID: f.id, Service: "imap", Secured: f.tls != nil,
+		Remote: f.remote.Addr(), RemotePort: f.remote.Port(), Local: f.local,
+	}
 	if f.tls != nil {
 		a.TLS = f.tls.Version
 	}

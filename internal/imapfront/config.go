@@ -37,7 +37,8 @@ type Config struct {
 	// Banned, if it is set, says whether an address is not even to be greeted.
 	Banned func(netip.Addr) bool
 	// Trusted, if it is set, says whether the client at an address is believed
-	// when it names the address of its own client with ID, as x-originating-ip.
+	// when it names the address of its own client with ID, as x-originating-ip
+	// and x-originating-port.
 	// It is greeted even if it is banned.
 	Trusted func(netip.Addr) bool
 	// Open logs a user in at the backend. It is asked only where a password may
@@ -52,8 +53,11 @@ type Client struct {
 	Conn net.Conn
 	// ID names the connection in logs.
 	ID string
-	// Remote is the address of the client.
-	Remote netip.Addr
+	// Remote is the address of the client, RemotePort its port, and Local what it
+	// connected to, as in login.Attempt.
+	Remote     netip.Addr
+	RemotePort uint16
+	Local      netip.AddrPort
 	// TLS is the state of the TLS that stands already, terminated by somebody
 	// before us; nil if there is none.
 	TLS *tls.ConnectionState

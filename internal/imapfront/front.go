@@ -13,10 +13,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapwire"
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 const (
@@ -44,9 +46,9 @@ var (
 type front struct {
 	cfg *Config
 	id  string
-	// peer is the client's address; remote is that of who logs in, which only a
-	// trusted client may say is another.
-	peer, remote netip.Addr
+	// peer is the client; remote is where somebody logs in from, which only a
+	// trusted client may say is elsewhere; local is what the client connected to.
+	peer, remote, local netip.AddrPort
 
 	conn net.Conn
 	r    *imapwire.Reader
@@ -68,8 +70,9 @@ type front struct {
 // The error, if any, is the cause of ctx or the client's fault, and then belongs
 // into a debug log.
 func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
+	peer := netip.AddrPortFrom(c.Remote, c.RemotePort)
 	f := &front{
-		cfg: cfg, id: c.ID, peer: c.Remote, remote: c.Remote, conn: c.Conn, tls: c.TLS,
+		cfg: cfg, id: c.ID, peer: peer, remote: peer, local: c.Local, conn: c.Conn, tls: c.TLS,
 		deadline: time.Now().Add(cfg.LoginTimeout),
 	}
 	interrupted, err := f.within(ctx)
@@ -117,7 +120,7 @@ func (f *front) within(ctx context.Context) (interrupted bool, err error) {
 
 // open makes TLS stand if it has to from the start.
 func (f *front) open(ctx context.Context) error {
-	if f.cfg.Banned != nil && f.cfg.Banned(f.peer) && !f.trusted() {
+	if f.cfg.Banned != nil && f.cfg.Banned(f.peer.Addr()) && !f.trusted() {
 		if f.tls == nil && f.cfg.ImplicitTLS {
 			return ErrBanned
 		}
@@ -222,7 +225,7 @@ func (f *front) dispatch(ctx context.Context, cmd *command) error {
 }
 
 // trusted says whether the client is believed when it speaks for others.
-func (f *front) trusted() bool { return f.cfg.Trusted != nil && f.cfg.Trusted(f.peer) }
+func (f *front) trusted() bool { return f.cfg.Trusted != nil && f.cfg.Trusted(f.peer.Addr()) }
 
 // introduce learns from a trusted client, such as webmail, for whom it speaks. What
 // others say about that is worth nothing.
@@ -235,9 +238,15 @@ func (f *front) introduce(cmd *command) {
 	if err != nil {
 		return
 	}
-	if addr, err := netip.ParseAddr(fields["x-originating-ip"]); err == nil {
-		f.remote = addr.Unmap().WithZone("")
+	addr, err := netip.ParseAddr(fields["x-originating-ip"])
+	if err != nil {
+		return
 	}
+	port, err := strconv.ParseUint(fields["x-originating-port"], 10, 16)
+	if err != nil {
+		port = 0 // not known
+	}
+	f.remote = login.PlainAddrPort(netip.AddrPortFrom(addr, uint16(port)))
 }
 
 // bad answers BAD, and hangs up on a client that does nothing else.

@@ -207,7 +207,10 @@ func (s setup) serve(tb testing.TB, ours, theirs net.Conn) *peer {
 	if s.amend != nil {
 		s.amend(cfg)
 	}
-	c := Client{Conn: ours, ID: "c1", Remote: netip.MustParseAddr("192.0.2.7"), TLS: s.tls}
+	c := Client{
+		Conn: ours, ID: "c1", TLS: s.tls,
+		Remote: netip.MustParseAddr("192.0.2.7"), RemotePort: 7000, Local: netip.MustParseAddrPort("192.0.2.1:143"),
+	}
 	if s.wrap != nil {
 		c.Conn = s.wrap(ours)
 	}

@@ -65,6 +65,41 @@ func TestOriginatingIP(t *testing.T) {
 	}
 }
 
+// TestOriginatingPort pins which port goes with the address of who logs in: one that
+// belongs to another address never does. What was connected to is our own address.
+func TestOriginatingPort(t *testing.T) {
+	for _, tc := range []struct {
+		name, id string
+		want     string
+	}{
+		{"nothing", `NIL`, "192.0.2.7:7000"},
+		{"both", `("x-originating-port" "9000" "x-originating-ip" "198.51.100.9")`, "198.51.100.9:9000"},
+		{"the address alone", `("x-originating-ip" "198.51.100.9")`, "198.51.100.9:0"},
+		{"the port alone", `("x-originating-port" "9000")`, "192.0.2.7:7000"},
+		{"no number", `("x-originating-ip" "198.51.100.9" "x-originating-port" "imap")`, "198.51.100.9:0"},
+		{"too large", `("x-originating-ip" "198.51.100.9" "x-originating-port" "70000")`, "198.51.100.9:0"},
+		{"another connection", `("x-connected-ip" "198.51.100.1" "x-connected-port" "1")`, "192.0.2.7:7000"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := setup{amend: trusting}.greeted(t)
+			p.ask("i ID "+tc.id, "* ID NIL", "i OK ID completed.")
+			p.ask("s STARTTLS", "s OK Begin TLS negotiation now.")
+			if err := p.handshake(clientTLS(t)); err != nil {
+				t.Fatal(err)
+			}
+			p.ask("a LOGIN bob wrong", "a"+failed)
+			p.ask("i ID "+tc.id, "* ID NIL", "i OK ID completed.")
+			p.ask("b AUTHENTICATE PLAIN AGJvYgB3cm9uZw==", "b"+failed)
+			for i, want := range []string{"192.0.2.7:7000", tc.want} {
+				ends := p.backend.attempts()[i].Ends()
+				if got := ends.Client.String(); got != want || ends.Server.String() != "192.0.2.1:143" {
+					t.Errorf("login %d is from %s to %s, want %s", i, got, ends.Server, want)
+				}
+			}
+		})
+	}
+}
+
 // TestOriginatingIPNobodyTrusted pins that nobody is by default.
 func TestOriginatingIPNobodyTrusted(t *testing.T) {
 	p := setup{tls: standing()}.greeted(t)

@@ -29,6 +29,8 @@ type Conn struct {
 	s   *Script
 	raw net.Conn
 	br  *bufio.Reader
+	// proxy and id are as in Login.
+	proxy, id string
 }
 
 func newConn(s *Script, raw net.Conn, n int) *Conn {
@@ -165,7 +167,7 @@ func (c *Conn) Reset() {
 
 // Note records an attempt to log in, for Script.Logins.
 func (c *Conn) Note(l Login) {
-	l.TLS = c.TLS()
+	l.TLS, l.Proxy, l.ID = c.TLS(), c.proxy, c.id
 	c.s.mu.Lock()
 	c.s.logins = append(c.s.logins, l)
 	c.s.mu.Unlock()

@@ -20,6 +20,8 @@ type Profile struct {
 	TLS *tls.Config
 	// Implicit makes the handshake the first thing on a connection.
 	Implicit bool
+	// Proxy wants a PROXY header before that.
+	Proxy bool
 	// Clear takes passwords without TLS; otherwise they are refused, and noted.
 	Clear bool
 	// Login answers an attempt with the text behind the tag, such as "NO LOGIN
@@ -91,6 +93,9 @@ func NewFakeAt(tb testing.TB, addr string, p Profile) *Fake {
 }
 
 func (f *Fake) play(c *Conn) {
+	if f.p.Proxy {
+		c.proxy = c.Proxied()
+	}
 	if f.p.Implicit && c.StartTLS(f.p.TLS) != nil {
 		return
 	}
@@ -118,6 +123,7 @@ func (f *Fake) play(c *Conn) {
 				return
 			}
 		case "ID":
+			c.id = args
 			c.Sendf("* ID %s\r\n%s OK ID completed.", f.p.ID, tag)
 		case "NOOP":
 			c.Sendf("%s OK NOOP completed.", tag)

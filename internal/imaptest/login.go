@@ -18,6 +18,9 @@ type Login struct {
 	Literals bool
 	// TLS says that TLS stood.
 	TLS bool
+	// Proxy is the PROXY header that a Fake has read, as Conn.Proxied has it, and ID
+	// the arguments of the last ID before the login.
+	Proxy, ID string
 }
 
 // Credentials reads the arguments of LOGIN or AUTHENTICATE (PLAIN and LOGIN),

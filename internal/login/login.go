@@ -63,8 +63,12 @@ type Attempt struct {
 	// Form and Mechanism say how the credentials came.
 	Form      Form
 	Mechanism string
-	// Remote is the address of the person who logs in, as far as it is known.
-	Remote netip.Addr
+	// Remote is the address of the person who logs in, as far as it is known, and
+	// RemotePort the port; 0 if that is not known.
+	Remote     netip.Addr
+	RemotePort uint16
+	// Local is the address that this person connected to, as far as it is known.
+	Local netip.AddrPort
 	// TLS is the version of TLS that protected the credentials on their way
 	// to us, or to the mail server that asks us; 0 if none or not known.
 	TLS uint16
@@ -136,6 +140,12 @@ type Verdict struct {
 	// Suspect says that the password may be wrong, although the backend did not
 	// say so: Exchange lets some users in and then knows nothing of them.
 	Suspect bool
+	// Unanswered says that the backend has the credentials, and that its answer,
+	// if there was one, says nothing about them: it may have counted them.
+	Unanswered bool
+	// Everybody says that a throttling backend has not been told who wants to log
+	// in. So it holds off everybody, and not one user.
+	Everybody bool
 	// Upstream is the address that decided, or that was asked last.
 	Upstream string
 	// Err tells the operator what went wrong. It never holds a secret or a raw
@@ -173,6 +183,9 @@ type Session struct {
 	Caps []string
 	// Backend is the name of the backend, and Upstream the address of its server.
 	Backend, Upstream string
+	// Stay, if it is set, is done when the session is to end because its upstream
+	// is taken out of service.
+	Stay context.Context
 	// End, if it is set, is to be called when the session is over. Close does.
 	End func()
 }

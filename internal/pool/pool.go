@@ -1,133 +1,135 @@
-// Package pool chooses among upstreams. It does not know what they are.
+// Package pool chooses among upstreams and remembers how they are. It does not
+// know what they are: how to open a connection, how to check an upstream and how
+// to look up a name are functions of the caller.
+//
+// A Table is what is known of all upstreams of the process, whatever
+// configuration they are in. A Pool is the upstreams of one backend in one
+// configuration; while it is started, it takes part in the Table. So a new
+// configuration that is started before the old one is stopped finds health and
+// counts as they were.
+//
+// An opinion about an upstream's health decides only when it is tried, and never
+// whether: those that are down come last. Only draining keeps logins away.
 package pool
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"runtime/debug"
-	"time"
+	"math/rand/v2"
+	"slices"
+	"sync"
 )
 
-// ErrNoUpstream says that there is nothing to choose from.
-var ErrNoUpstream = errors.New("no upstream is configured")
+// Pool is the upstreams of one backend in one configuration.
+type Pool struct {
+	cfg   Config
+	table *Table
 
-// First opens the first upstream that can be opened. They are tried in order:
-// the next one is begun when one has failed, or when stagger has passed since
-// the last was begun, while those before go on. The first to be ready wins.
-//
-// When First returns, no open is running any more: the context of the others is
-// cancelled, they are waited for, and what they opened in the meantime is
-// discarded. So open has to return soon when its context is done, and what it
-// returns must not depend on that context. Discard may be called more than once.
-//
-// The error, if none could be opened, holds that of each upstream that was
-// tried, with its address.
-func First[A ~string, T any](
-	ctx context.Context, upstreams []A, stagger time.Duration,
-	open func(context.Context, A) (T, error), discard func(T),
-) (T, error) {
-	switch len(upstreams) {
-	case 0:
-		var none T
-		return none, ErrNoUpstream
-	case 1:
-		t, err := open(ctx, upstreams[0])
-		return t, named(upstreams[0], err)
+	// What follows is guarded by the lock of the table.
+	upstreams []*upstream
+	// robin counts the logins for PolicyRoundRobin.
+	robin uint64
+	// generation is higher in pools that were started later.
+	generation int
+	stage      stage
+
+	cancel  context.CancelFunc
+	keepers sync.WaitGroup
+}
+
+type stage uint8
+
+const (
+	fresh stage = iota
+	started
+	stopped
+)
+
+// upstream is an Upstream with the endpoints that it has now.
+type upstream struct {
+	Upstream
+	checked bool
+	members []member
+}
+
+// member is an endpoint that can be chosen.
+type member struct {
+	Endpoint
+	hash uint64
+}
+
+// New returns a pool that takes no part in the table yet. It can be used as it
+// is; what it is told about health before it is started is not kept.
+func (t *Table) New(cfg Config) (*Pool, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	r := &race[A, T]{
-		upstreams: upstreams,
-		open:      open,
-		results:   make(chan result[T], len(upstreams)),
-		errs:      make([]error, len(upstreams)),
+	p := &Pool{cfg: cfg, table: t, robin: rand.Uint64()}
+	for _, u := range cfg.Upstreams {
+		same := func(other *upstream) bool { return other.Address == u.Address }
+		if slices.ContainsFunc(p.upstreams, same) {
+			return nil, fmt.Errorf("upstream %s: it is there twice", u.Address)
+		}
+		p.upstreams = append(p.upstreams, &upstream{
+			Upstream: u,
+			checked:  cfg.Check != nil && !u.Drain,
+			members:  p.membersOf(u.Address, nil),
+		})
 	}
-	t, won := r.run(ctx, stagger)
-	cancel()
-	for r.running > 0 {
-		if late := r.receive(<-r.results); late.err == nil {
-			discard(late.value)
+	return p, nil
+}
+
+// Start begins checks and lookups, and puts the pool in charge of the health of
+// its upstreams until Stop, or until another pool of the same name is started.
+// It waits for nothing. Only the first call has an effect.
+func (p *Pool) Start() {
+	t := p.table
+	t.mu.Lock()
+	defer t.unlock()
+	if p.stage != fresh {
+		return
+	}
+	p.stage = started
+	t.generation++
+	p.generation = t.generation
+	var ctx context.Context
+	ctx, p.cancel = context.WithCancel(context.Background())
+	for _, u := range p.upstreams {
+		if known := t.membersOf(p.cfg.Name, u.Address); known != nil && u.Endpoints != nil {
+			u.members = known
+		}
+		for _, m := range u.members {
+			t.adopt(m.Endpoint, p, u)
+		}
+		if u.checked || u.Endpoints != nil || u.Drain && u.DrainTimeout > 0 {
+			p.keepers.Add(1)
+			go p.keep(ctx, u)
 		}
 	}
-	if won {
-		return t, nil
+}
+
+// Stop ends checks and lookups and waits for them. The pool can still be used,
+// but keeps no state alive any more. Stop must not be called by a function of
+// the Config.
+func (p *Pool) Stop() {
+	t := p.table
+	t.mu.Lock()
+	was := p.stage
+	p.stage = stopped
+	t.unlock()
+	if p.cancel == nil { // it was never started
+		return
 	}
-	return t, errors.Join(r.errs...)
-}
-
-// race is one call of First with several upstreams. Only open runs in other
-// goroutines.
-type race[A ~string, T any] struct {
-	upstreams []A
-	open      func(context.Context, A) (T, error)
-	results   chan result[T]
-	// begun is the number of upstreams that were begun, running that of those
-	// that have not been heard of since.
-	begun, running int
-	// errs are in the order of the upstreams.
-	errs []error
-}
-
-// result is what became of one upstream.
-type result[T any] struct {
-	index int
-	value T
-	err   error
-}
-
-// run returns the winner, or false if there is none.
-func (r *race[A, T]) run(ctx context.Context, stagger time.Duration) (winner T, won bool) {
-	timer := time.NewTimer(stagger)
-	defer timer.Stop()
-	r.begin(ctx)
-	for r.running > 0 {
-		select {
-		case res := <-r.results:
-			if r.receive(res); res.err == nil {
-				return res.value, true
-			}
-		case <-timer.C:
-		}
-		if r.begun < len(r.upstreams) && ctx.Err() == nil {
-			timer.Reset(stagger)
-			r.begin(ctx)
+	p.cancel()
+	p.keepers.Wait()
+	if was == stopped {
+		return
+	}
+	t.mu.Lock()
+	defer t.unlock()
+	for _, u := range p.upstreams {
+		for _, m := range u.members {
+			t.abandon(m.Endpoint, p)
 		}
 	}
-	return winner, false
-}
-
-// begin starts the next upstream.
-func (r *race[A, T]) begin(ctx context.Context) {
-	go r.try(ctx, r.begun)
-	r.begun++
-	r.running++
-}
-
-// try opens one upstream and reports. There is room for every report, so it
-// never blocks.
-func (r *race[A, T]) try(ctx context.Context, index int) {
-	res := result[T]{index: index}
-	defer func() {
-		if p := recover(); p != nil {
-			res.err = fmt.Errorf("panic while opening: %T\n%s", p, debug.Stack())
-		}
-		res.err = named(r.upstreams[index], res.err)
-		r.results <- res
-	}()
-	res.value, res.err = r.open(ctx, r.upstreams[index])
-}
-
-// receive keeps account of a report.
-func (r *race[A, T]) receive(res result[T]) result[T] {
-	r.running--
-	r.errs[res.index] = res.err
-	return res
-}
-
-func named[A ~string](upstream A, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("upstream %s: %w", upstream, err)
 }

@@ -4,245 +4,348 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// plan is how an upstream of a test behaves: it is ready, or fails, after some
-// time. One that is deaf ignores that nobody waits for it any more.
-type plan struct {
-	after time.Duration
-	err   error
-	panic bool
-	deaf  bool
-}
-
-// world is a set of upstreams, and what has happened to them.
-type world struct {
-	plans map[string]plan
-
+// fleet is a set of upstreams, some of which are out of order, and what the
+// pools of a table had to tell about them.
+type fleet struct {
 	mu     sync.Mutex
+	broken map[string]error
+	probes map[string]int
+	told   []string
 	start  time.Time
-	events []string
 }
 
-func (w *world) log(format string, a ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.events = append(w.events, fmt.Sprintf("%v ", time.Since(w.start))+fmt.Sprintf(format, a...))
+func newFleet() *fleet {
+	return &fleet{broken: map[string]error{}, probes: map[string]int{}, start: time.Now()}
 }
 
-func (w *world) open(ctx context.Context, addr string) (string, error) {
-	w.log("open %s", addr)
-	p := w.plans[addr]
-	done := ctx.Done()
-	if p.deaf {
-		done = nil
-	}
-	select {
-	case <-time.After(p.after):
-	case <-done:
-		w.log("cancelled %s", addr)
+func (f *fleet) set(addr string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broken[addr] = err
+}
+
+func (f *fleet) probe(_ context.Context, e Endpoint) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.probes[e.Address]++
+	return f.broken[e.Address]
+}
+
+func (f *fleet) probed(addr string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.probes[addr]
+}
+
+// open is ready at once, fails at once, or hangs if the error is errHangs.
+func (f *fleet) open(ctx context.Context, e Endpoint) (string, error) {
+	f.mu.Lock()
+	err := f.broken[e.Address]
+	f.mu.Unlock()
+	if errors.Is(err, errHangs) {
+		<-ctx.Done()
 		return "", ctx.Err()
 	}
-	if p.panic {
-		panic("boom")
-	}
-	if p.err != nil {
-		return "", p.err
-	}
-	return "conn to " + addr, nil
+	return e.Address, err
 }
 
-func (w *world) discard(conn string) { w.log("discard %s", conn) }
+var errHangs = errors.New("hangs")
 
-var errDown = errors.New("down")
+func (f *fleet) onChange(c Change) {
+	f.tell("%s %s%s", c.Endpoint, map[bool]string{true: "up", false: "down"}[c.Up], reason(c.Err))
+}
 
-func TestFirst(t *testing.T) {
-	const stagger = time.Second
-	for _, tc := range []struct {
-		name    string
-		order   string
-		plans   map[string]plan
-		timeout time.Duration
-		want    string   // the winner
-		errs    []string // parts of the error, in order
-		events  []string
+func (f *fleet) onLookup(upstream string, endpoints []string, err error) {
+	f.tell("%s is [%s]%s", upstream, strings.Join(endpoints, " "), reason(err))
+}
+
+func reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ": " + err.Error()
+}
+
+func (f *fleet) tell(format string, a ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, fmt.Sprintf("%v ", time.Since(f.start))+fmt.Sprintf(format, a...))
+}
+
+// expect compares what was told since the last time, in any order.
+func (f *fleet) expect(t *testing.T, want ...string) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slices.Sort(f.told)
+	slices.Sort(want)
+	if !slices.Equal(f.told, want) {
+		t.Errorf("told %q, want %q", f.told, want)
+	}
+	f.told = nil
+}
+
+// config returns one with upstreams "a b c"; an address in parentheses drains.
+func (f *fleet) config(addrs string) Config {
+	cfg := Config{Name: "pool", OnChange: f.onChange, OnLookup: f.onLookup}
+	for _, a := range strings.Fields(addrs) {
+		bare := strings.Trim(a, "()")
+		cfg.Upstreams = append(cfg.Upstreams, Upstream{Address: bare, Drain: bare != a})
+	}
+	return cfg
+}
+
+func newPool(t testing.TB, table *Table, cfg Config) *Pool {
+	t.Helper()
+	p, err := table.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// start returns a pool that is stopped when the test ends.
+func start(t testing.TB, table *Table, cfg Config) *Pool {
+	t.Helper()
+	p := newPool(t, table, cfg)
+	p.Start()
+	t.Cleanup(p.Stop)
+	return p
+}
+
+func addresses(order []Endpoint) string {
+	var list []string
+	for _, e := range order {
+		list = append(list, e.Address)
+	}
+	return strings.Join(list, " ")
+}
+
+// login opens an endpoint, says that it worked, and ends. It returns the winner
+// and how long that has taken.
+func (f *fleet) login(t *testing.T, p *Pool, c Client) (string, time.Duration) {
+	t.Helper()
+	begin := time.Now()
+	addr, lease, err := Open(t.Context(), p, c, f.open, func(string) {})
+	took := time.Since(begin)
+	if err != nil {
+		return err.Error(), took
+	}
+	defer lease.Release()
+	if lease.Address != addr {
+		t.Errorf("the lease is for %s instead of %s", lease.Address, addr)
+	}
+	lease.Succeeded()
+	return addr, took
+}
+
+// status returns the snapshot, one word an endpoint: its address, + if it is up,
+// and the number of sessions.
+func status(table *Table) string {
+	var words []string
+	for _, s := range table.Snapshot() {
+		sign := map[bool]string{true: "+", false: "-"}[s.Up]
+		if s.Draining {
+			sign += "d"
+		}
+		if !s.Configured {
+			sign += "?"
+		}
+		words = append(words, fmt.Sprintf("%s%s%d", s.Address, sign, s.Sessions))
+	}
+	return strings.Join(words, " ")
+}
+
+func expectStatus(t *testing.T, table *Table, want string) {
+	t.Helper()
+	if got := status(table); got != want {
+		t.Errorf("status %q, want %q", got, want)
+	}
+}
+
+var someone = Client{Addr: netip.MustParseAddr("192.0.2.1"), User: "alice"}
+
+func TestNewRefuses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cfg  Config
+		want string
 	}{
-		{
-			name:   "one",
-			order:  "a",
-			plans:  map[string]plan{"a": {after: 5 * time.Second}},
-			want:   "a",
-			events: []string{"0s open a"},
-		},
-		{
-			name:   "one that is down",
-			order:  "a",
-			plans:  map[string]plan{"a": {err: errDown}},
-			errs:   []string{"upstream a: down"},
-			events: []string{"0s open a"},
-		},
-		{
-			name:   "the second is left alone while the first is quick",
-			order:  "a b",
-			plans:  map[string]plan{"a": {after: stagger - 1}, "b": {}},
-			want:   "a",
-			events: []string{"0s open a"},
-		},
-		{
-			name:   "the second begins at once when the first fails",
-			order:  "a b",
-			plans:  map[string]plan{"a": {after: 300 * time.Millisecond, err: errDown}, "b": {after: time.Millisecond}},
-			want:   "b",
-			events: []string{"0s open a", "300ms open b"},
-		},
-		{
-			name:   "the second begins after the stagger and wins; the first is cancelled",
-			order:  "a b",
-			plans:  map[string]plan{"a": {after: time.Hour}, "b": {after: 500 * time.Millisecond}},
-			want:   "b",
-			events: []string{"0s open a", "1s open b", "1.5s cancelled a"},
-		},
-		{
-			name:   "the first goes on and wins after all",
-			order:  "a b",
-			plans:  map[string]plan{"a": {after: 1500 * time.Millisecond}, "b": {after: time.Hour}},
-			want:   "a",
-			events: []string{"0s open a", "1s open b", "1.5s cancelled b"},
-		},
-		{
-			name:   "the stagger counts from the last begin",
-			order:  "a b c",
-			plans:  map[string]plan{"a": {after: 600 * time.Millisecond, err: errDown}, "b": {after: time.Hour}, "c": {after: time.Millisecond}},
-			want:   "c",
-			events: []string{"0s open a", "600ms open b", "1.6s open c", "1.601s cancelled b"},
-		},
-		{
-			name:   "a loser that is ready too late is discarded",
-			order:  "a b",
-			plans:  map[string]plan{"a": {after: 3 * time.Second, deaf: true}, "b": {after: time.Millisecond}},
-			want:   "b",
-			events: []string{"0s open a", "1s open b", "3s discard conn to a"},
-		},
-		{
-			name:  "all are down",
-			order: "a b c",
-			plans: map[string]plan{
-				"a": {after: 2500 * time.Millisecond, err: errDown},
-				"b": {err: errors.New("refused")},
-				"c": {after: 5 * time.Second, err: errDown},
-			},
-			errs:   []string{"upstream a: down", "upstream b: refused", "upstream c: down"},
-			events: []string{"0s open a", "1s open b", "1s open c"},
-		},
-		{
-			name:    "time is up before the last was tried",
-			order:   "a b c",
-			plans:   map[string]plan{"a": {after: time.Hour}, "b": {after: time.Hour}, "c": {}},
-			timeout: 1500 * time.Millisecond,
-			errs:    []string{"upstream a: context deadline exceeded", "upstream b: context deadline exceeded"},
-			events:  []string{"0s open a", "1s open b", "1.5s cancelled a", "1.5s cancelled b"},
-		},
-		{
-			name:   "a panic is an error of its upstream",
-			order:  "a b",
-			plans:  map[string]plan{"a": {panic: true}, "b": {}},
-			want:   "b",
-			events: []string{"0s open a", "0s open b"},
-		},
-		{
-			name:   "the same upstream twice is tried twice",
-			order:  "a a",
-			plans:  map[string]plan{"a": {err: errDown}},
-			errs:   []string{"upstream a: down", "upstream a: down"},
-			events: []string{"0s open a", "0s open a"},
-		},
+		"nothing":      {Config{}, ErrNoUpstream.Error()},
+		"twice":        {newFleet().config("a b a"), "upstream a: it is there twice"},
+		"no policy":    {Config{Policy: "fist", Upstreams: []Upstream{{Address: "a"}}}, `policy "fist": must be one of first, round_robin, least_conn, random, client_ip_hash, user_hash`},
+		"check by nil": {Config{Check: &Check{}, Upstreams: []Upstream{{Address: "a"}}}, "there is no function to check upstreams with"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := &world{plans: tc.plans, start: time.Now()}
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				if tc.timeout > 0 {
-					ctx, cancel = context.WithTimeout(ctx, tc.timeout)
-					defer cancel()
-				}
-				got, err := First(ctx, strings.Fields(tc.order), stagger, w.open, w.discard)
-				if tc.want != "" && (err != nil || got != "conn to "+tc.want) {
-					t.Errorf("got %q, %v; want %s", got, err, tc.want)
-				}
-				if tc.want == "" {
-					checkErrors(t, err, tc.errs)
-				}
-				if got, want := sortedTies(w.events), sortedTies(tc.events); strings.Join(got, "; ") != strings.Join(want, "; ") {
-					t.Errorf("events %q, want %q", got, want)
-				}
-			})
+		t.Run(name, func(t *testing.T) {
+			if _, err := new(Table).New(tc.cfg); err == nil || err.Error() != tc.want {
+				t.Errorf("error %v, want %s", err, tc.want)
+			}
 		})
 	}
 }
 
-// sortedTies puts events of the same moment in a fixed order; they happen in
-// different goroutines.
-func sortedTies(events []string) []string {
-	out := append([]string(nil), events...)
-	for i := 1; i < len(out); i++ {
-		for j := i; j > 0 && moment(out[j]) == moment(out[j-1]) && out[j] < out[j-1]; j-- {
-			out[j], out[j-1] = out[j-1], out[j]
+// A reload starts the new pool before it stops the old one: neither health nor
+// counts may be lost, nobody is told twice, and what is gone from the
+// configuration is known as long as it has sessions.
+func TestReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		cfg := f.config("a b")
+		cfg.FailDuration = time.Minute
+		old := newPool(t, &table, cfg)
+		old.Start()
+		lease := old.Hold(old.Order(someone)[0])
+		lease.Failed(errDown)
+		f.expect(t, "0s a down: down")
+		expectStatus(t, &table, "a-1 b+0")
+
+		cfg = f.config("a c")
+		cfg.FailDuration = time.Minute
+		next := start(t, &table, cfg)
+		expectStatus(t, &table, "a-1 b+0 c+0")
+		old.Stop()
+		expectStatus(t, &table, "a-1 c+0")
+		if got := addresses(next.Order(someone)); got != "c a" {
+			t.Errorf("order %q", got)
 		}
-	}
-	return out
+		// A session that was begun by the old pool counts on, and the old pool can
+		// still be used by who has not heard yet.
+		if got := addresses(old.Order(someone)); got != "b a" {
+			t.Errorf("order of the old pool %q", got)
+		}
+		late := old.Hold(old.Order(someone)[0])
+		late.Failed(errDown)
+		expectStatus(t, &table, "a-1 b+?1 c+0")
+		late.Release()
+		late.Release()
+		expectStatus(t, &table, "a-1 c+0")
+		lease.Succeeded()
+		f.expect(t, "0s a up")
+		lease.Release()
+		expectStatus(t, &table, "a+0 c+0")
+		next.Stop()
+		next.Stop()
+		expectStatus(t, &table, "")
+	})
 }
 
-func moment(event string) string {
-	m, _, _ := strings.Cut(event, " ")
-	return m
+// A new configuration that fails elsewhere is stopped again: the old one is in
+// charge as before. And one that is only validated changes nothing.
+func TestReloadTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		cfg := f.config("a")
+		cfg.FailDuration = time.Minute
+		old := start(t, &table, cfg)
+		cfg.MaxFails = 5
+		next := newPool(t, &table, cfg)
+		expectStatus(t, &table, "a+0")
+		next.Start()
+		hold := old.Hold(old.Order(someone)[0])
+		defer hold.Release()
+		hold.Failed(errDown)
+		expectStatus(t, &table, "a+1")
+		next.Stop()
+		hold.Failed(errDown)
+		expectStatus(t, &table, "a-1")
+
+		validated := newPool(t, &table, cfg)
+		validated.Stop()
+		validated.Stop()
+		expectStatus(t, &table, "a-1")
+	})
 }
 
-func checkErrors(t *testing.T, err error, parts []string) {
-	t.Helper()
-	if err == nil {
-		t.Fatal("no error")
+// What the new settings would never revoke must not stay.
+func TestReloadWithoutHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		f.set("b", errDown)
+		cfg := f.config("a b c")
+		cfg.FailDuration = time.Minute
+		cfg.Check = &Check{Probe: f.probe}
+		p := start(t, &table, cfg)
+		hold := p.Hold(p.Order(someone)[0])
+		hold.Failed(errDown)
+		hold.Release()
+		synctest.Wait()
+		expectStatus(t, &table, "a-0 b-0 c+0")
+		f.expect(t, "0s a down: down", "0s b down: down")
+		start(t, &table, f.config("a b c"))
+		expectStatus(t, &table, "a+0 b+0 c+0")
+		f.expect(t, "0s a up", "0s b up")
+		// The checks of the old pool go on until it is stopped, and mean nothing.
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		expectStatus(t, &table, "a+0 b+0 c+0")
+	})
+}
+
+// Pools of different names have different opinions about the same address.
+func TestPoolsApart(t *testing.T) {
+	var table Table
+	f := newFleet()
+	cfg := f.config("a")
+	cfg.FailDuration = time.Minute
+	p := start(t, &table, cfg)
+	cfg.Name = "wrong CA"
+	q := start(t, &table, cfg)
+	hold := q.Hold(q.Order(someone)[0])
+	defer hold.Release()
+	hold.Failed(errDown)
+	snapshot := table.Snapshot()
+	if len(snapshot) != 2 || !snapshot[0].Up || snapshot[1].Up || snapshot[1].Pool != "wrong CA" || !errors.Is(snapshot[1].Err, errDown) {
+		t.Errorf("snapshot %+v", snapshot)
 	}
-	if got, want := err.Error(), strings.Join(parts, "\n"); got != want {
-		t.Errorf("error %q, want %q", got, want)
+	if got := addresses(p.Order(someone)); got != "a" {
+		t.Errorf("order %q", got)
 	}
 }
 
-func TestFirstNoUpstream(t *testing.T) {
-	_, err := First(t.Context(), []string(nil), time.Second,
-		func(context.Context, string) (int, error) { t.Error("opened"); return 0, nil },
-		func(int) { t.Error("discarded") })
-	if !errors.Is(err, ErrNoUpstream) {
-		t.Errorf("error %v, want %v", err, ErrNoUpstream)
-	}
-}
-
-// A panic with nobody left to take its place is reported with its origin, and
-// the error of an upstream can be told by errors.Is.
-func TestFirstErrors(t *testing.T) {
-	open := func(_ context.Context, addr string) (int, error) {
-		if addr == "b" {
+// A callback may use the pool, may panic, and is called in order nevertheless.
+func TestCallback(t *testing.T) {
+	core, logged := observer.New(zap.ErrorLevel)
+	var table Table
+	var told []bool
+	var hold *Lease
+	cfg := newFleet().config("a")
+	cfg.FailDuration = time.Minute
+	cfg.Logger = zap.New(core)
+	cfg.OnChange = func(c Change) {
+		if !c.Up {
+			hold.Succeeded()
+		}
+		told = append(told, c.Up)
+		if !c.Up {
+			if got := status(&table); got != "a+1" {
+				t.Errorf("status %s", got)
+			}
 			panic("boom")
 		}
-		return 0, errDown
 	}
-	_, err := First(t.Context(), []string{"a", "b"}, time.Second, open, func(int) {})
-	if !errors.Is(err, errDown) {
-		t.Errorf("error %v does not wrap %v", err, errDown)
+	p := start(t, &table, cfg)
+	hold = p.Hold(p.Order(someone)[0])
+	defer hold.Release()
+	hold.Failed(errDown)
+	hold.Failed(errDown)
+	if !slices.Equal(told, []bool{false, true, false, true}) {
+		t.Errorf("told %v", told)
 	}
-	if err == nil || !strings.Contains(err.Error(), "upstream b: panic while opening: string") {
-		t.Errorf("error %v does not name the panic", err)
-	}
-	if strings.Contains(err.Error(), "boom") {
-		t.Errorf("error %v quotes the panic, which may quote a secret", err)
+	if n := logged.FilterField(zap.String("doing", "telling of a change")).Len(); n != 2 {
+		t.Errorf("%d panics logged", n)
 	}
 }

@@ -1,0 +1,148 @@
+package keptnet
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+const (
+	// retryAfter is how long nothing is accepted after the kernel has refused to.
+	// It does so where the process has too many files open.
+	retryAfter = 100 * time.Millisecond
+	// complainAfter is how long that is not said in the log again.
+	complainAfter = 10 * time.Second
+)
+
+// socket is an open socket. One goroutine accepts its connections and hands each
+// to one of the listeners that share it. So a listener that is closed is woken
+// without the help of the socket, and no connection is lost on it: either it has
+// been handed over, and is served, or another listener gets it.
+type socket struct {
+	net.Listener
+	addr   caddy.NetworkAddress
+	conns  chan net.Conn // unbuffered: nothing is in it when a listener goes
+	closed chan struct{}
+	ended  chan struct{} // closed when nothing is accepted any more
+}
+
+// open opens a socket at the address, which has one port. Caddy's own way to do
+// it lets a configuration that is about to leave have the address besides: one
+// where it was not kept.
+func open(ctx context.Context, addr caddy.NetworkAddress, cfg net.ListenConfig) (*socket, error) {
+	ln, err := addr.Listen(ctx, 0, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newSocket(addr, ln.(net.Listener)), nil
+}
+
+func newSocket(addr caddy.NetworkAddress, ln net.Listener) *socket {
+	s := &socket{
+		Listener: ln,
+		addr:     addr,
+		conns:    make(chan net.Conn),
+		closed:   make(chan struct{}),
+		ended:    make(chan struct{}),
+	}
+	go s.accept()
+	return s
+}
+
+// Destruct closes the socket; the last of its listeners has gone.
+func (s *socket) Destruct() error {
+	close(s.closed)
+	err := s.Close()
+	<-s.ended
+	return err
+}
+
+// accept hands out connections until the socket is closed. It does not give up:
+// layer4, for one, would stop listening at the first error for good. Nor does it
+// recover from panics: nothing that a client sends is looked at here, and a server
+// that listens but never answers is worse than one that ends.
+func (s *socket) accept() {
+	defer close(s.ended)
+	var complained time.Time
+	for {
+		conn, err := s.Accept()
+		if err == nil {
+			select {
+			case s.conns <- conn:
+				continue
+			case <-s.closed:
+				_ = conn.Close()
+				return
+			}
+		}
+		select {
+		case <-s.closed:
+			return
+		default:
+		}
+		if time.Since(complained) >= complainAfter {
+			complained = time.Now()
+			caddy.Log().Named("kept").Error("cannot accept connections for now; if too many files are open, raise that limit (LimitNOFILE in a systemd unit)",
+				zap.String("address", s.addr.String()), zap.Error(err))
+		}
+		select {
+		case <-time.After(retryAfter):
+		case <-s.closed:
+			return
+		}
+	}
+}
+
+// listener is what one configuration has of a socket.
+type listener struct {
+	socket *socket
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newListener(s *socket) *listener { return &listener{socket: s, closed: make(chan struct{})} }
+
+// Addr returns the address of the socket.
+func (l *listener) Addr() net.Addr { return l.socket.Addr() }
+
+// Accept returns the next connection that no other listener of the socket gets.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed:
+		return nil, l.errClosed()
+	default:
+	}
+	select {
+	case conn := <-l.socket.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, l.errClosed()
+	}
+}
+
+func (l *listener) errClosed() error {
+	return &net.OpError{Op: "accept", Net: l.Addr().Network(), Addr: l.Addr(), Err: net.ErrClosed}
+}
+
+// Close closes the listener, and the socket where it was the last. Doing so again
+// does nothing: it would take the socket from another.
+func (l *listener) Close() (err error) {
+	l.once.Do(func() {
+		close(l.closed)
+		if _, err = sockets.Delete(l.socket.addr); err != nil {
+			err = fmt.Errorf("closing the socket at %s: %w", l.socket.addr, err)
+		}
+	})
+	return err
+}
+
+// Interface guards
+var (
+	_ caddy.Destructor = (*socket)(nil)
+	_ net.Listener     = (*listener)(nil)
+)
