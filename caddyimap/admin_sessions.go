@@ -77,10 +77,11 @@ var filters = map[string]func(value string) (func(*sessions.Entry) bool, error){
 		return func(e *sessions.Entry) bool { return e.User != "" && account(e.User) == want }, nil
 	},
 	"ip": func(value string) (func(*sessions.Entry) bool, error) {
-		networks, err := glue.ParseNetworks("ip", []string{value})
+		network, err := glue.ParseNetwork(value)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ip %q: %w", value, err)
 		}
+		networks := glue.Networks{network}
 		return func(e *sessions.Entry) bool {
 			return e.RemoteIP.IsValid() && networks.Contains(e.RemoteIP) || networks.Contains(addrOf(e.Remote))
 		}, nil
