@@ -50,7 +50,7 @@ var ways = []struct {
 			cl.tb.Error(err)
 		}
 	}, func(n int, rest string) bool {
-		boundary := n == len(imaptest.Fetched) || n == len(imaptest.Fetched)-len("a OK\r\n")
+		boundary := n == len(imaptest.Fetched()) || n == len(imaptest.Fetched())-len("a OK\r\n")
 		return boundary && rest == exitBye || n < imaptest.MessageSize && rest == ""
 	}},
 	{"in a literal that stalls", func(cl *client) {

@@ -29,7 +29,7 @@ func TestExit(t *testing.T) {
 	c := startCaddy(t, s.String())
 	awaitCertificate(t, addr)
 
-	onlyBye := func(n int, rest string) bool { return exitBye == imaptest.Fetched[:n]+rest }
+	onlyBye := func(n int, rest string) bool { return exitBye == imaptest.Fetched()[:n]+rest }
 	ways := []struct {
 		begin string
 		ended func(n int, rest string) bool
@@ -37,7 +37,7 @@ func TestExit(t *testing.T) {
 		{"a IDLE\r\n", onlyBye},
 		{"a APPEND x {10485760}\r\n", onlyBye},
 		{"a FETCH 1 BODY[]\r\n", func(n int, rest string) bool {
-			boundary := n == len(imaptest.Fetched) || n == len(imaptest.Fetched)-len("a OK\r\n")
+			boundary := n == len(imaptest.Fetched()) || n == len(imaptest.Fetched())-len("a OK\r\n")
 			return boundary && rest == exitBye || n < imaptest.MessageSize && rest == ""
 		}},
 		{"a FETCH 2 BODY[]\r\n", func(n int, rest string) bool { return n <= imaptest.MessageSize/2 && rest == "" }},

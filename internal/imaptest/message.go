@@ -3,16 +3,18 @@ package imaptest
 import (
 	"io"
 	"strings"
+	"sync"
 )
 
 // MessageSize is that of a message that takes a while.
 const MessageSize = 10 << 20
 
-// message is one in which there is no boundary, whatever it looks like.
-var message = "Dear all,\r\n" + strings.Repeat("* BYE not at a boundary\r\n", MessageSize/25)[:MessageSize-11]
-
-// Fetched is the whole answer of a Mailbox to "a FETCH 1 BODY[]".
-var Fetched = "* 1 FETCH (BODY[] {10485760}\r\n" + message + ")\r\na OK\r\n"
+// Fetched is the whole answer of a Mailbox to "a FETCH 1 BODY[]". There is no
+// boundary in the message, whatever it looks like.
+var Fetched = sync.OnceValue(func() string {
+	message := "Dear all,\r\n" + strings.Repeat("* BYE not at a boundary\r\n", MessageSize/25)
+	return "* 1 FETCH (BODY[] {10485760}\r\n" + message[:MessageSize] + ")\r\na OK\r\n"
+})
 
 // Mailbox plays a session of a client with time: it begins to IDLE, takes an
 // upload, and has a message. The command "FETCH 2 BODY[]" comes to a halt in the
@@ -32,9 +34,9 @@ func Mailbox(c *Conn, _ Login) {
 			c.Rest()
 			return
 		case args == "2 BODY[]":
-			c.Send(Fetched[:MessageSize/2])
+			c.Send(Fetched()[:MessageSize/2])
 		case name == "FETCH":
-			c.Send(Fetched)
+			c.Send(Fetched())
 		default:
 			c.Sendf("%s OK", tag)
 		}
@@ -44,14 +46,14 @@ func Mailbox(c *Conn, _ Login) {
 // ReadFetched reads until the end, and returns how much of what is Fetched has come,
 // and what came behind that.
 func ReadFetched(r io.Reader) (n int, rest string, err error) {
-	buf := make([]byte, 64<<10)
+	buf, fetched := make([]byte, 64<<10), Fetched()
 	for {
 		m, err := r.Read(buf)
 		p := buf[:m]
-		for rest == "" && len(p) > 0 && n < len(Fetched) {
-			same := min(len(p), len(Fetched)-n)
-			if string(p[:same]) != Fetched[n:n+same] {
-				for same = 0; p[same] == Fetched[n+same]; same++ {
+		for rest == "" && len(p) > 0 && n < len(fetched) {
+			same := min(len(p), len(fetched)-n)
+			if string(p[:same]) != fetched[n:n+same] {
+				for same = 0; p[same] == fetched[n+same]; same++ {
 				}
 				n, rest, p = n+same, string(p[same:]), nil
 				break
