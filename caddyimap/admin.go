@@ -22,6 +22,9 @@ func init() {
 //	GET    /imap/guard                    what the guard holds, on this instance
 //	DELETE /imap/guard/accounts/{user}    forgets the failures of an account
 //	DELETE /imap/guard/sources/{ip}       forgets the failures of a source
+//	GET    /imap/sessions                 what is live, on this instance
+//	DELETE /imap/sessions                 ends what the filters say
+//	DELETE /imap/sessions/{id}            ends one
 type adminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -40,6 +43,8 @@ func (api *adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: backendsPath, Handler: caddy.AdminHandlerFunc(api.backends)},
 		{Pattern: guardPath, Handler: caddy.AdminHandlerFunc(api.guard)},
 		{Pattern: guardPath + "/", Handler: caddy.AdminHandlerFunc(api.guard)},
+		{Pattern: sessionsPath, Handler: caddy.AdminHandlerFunc(api.sessions)},
+		{Pattern: sessionsPath + "/", Handler: caddy.AdminHandlerFunc(api.sessions)},
 	}
 }
 

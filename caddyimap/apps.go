@@ -28,6 +28,10 @@ type appTable struct {
 	running []*App
 	// newest is looked up at each login.
 	newest atomic.Pointer[App]
+	// gone are backends that the newest app does not have any more.
+	gone removed
+	// observers are called whenever there is another newest app.
+	observers []func()
 }
 
 func (t *appTable) start(a *App) {
@@ -53,7 +57,24 @@ func (t *appTable) choose() {
 			newest = a
 		}
 	}
-	t.newest.Store(newest)
+	before := t.newest.Swap(newest)
+	if before == newest {
+		return
+	}
+	t.gone.change(before, newest)
+	drains.set(t.gone)
+	for _, f := range t.observers {
+		f()
+	}
+}
+
+// WhenConfigChanges has f called whenever other backends count than before: after
+// a configuration has started, or one that had an imap app is over without another.
+// It must not block. Packages with handlers call it in their init.
+func WhenConfigChanges(f func()) {
+	apps.mu.Lock()
+	defer apps.mu.Unlock()
+	apps.observers = append(apps.observers, f)
 }
 
 // BackendRef is a handler's reference to a backend. It outlives the configuration
@@ -104,6 +125,16 @@ func (r *BackendRef) find() (*App, *Backend, error) {
 	return app, b, err
 }
 
+// IsNewest says whether the handler's own configuration is the one that counts.
+func (r *BackendRef) IsNewest() bool { return apps.newest.Load() == r.own }
+
+// Replaced says whether another configuration has taken the place of the handler's
+// own.
+func (r *BackendRef) Replaced() bool {
+	newest := apps.newest.Load()
+	return r.own.retired.Load() || newest != nil && newest.generation > r.own.generation
+}
+
 // Check asks the backend about an attempt of the Dovecot auth protocol, and
 // leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
@@ -125,6 +156,7 @@ func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login
 			}
 		}()
 		if session, v = b.open(ctx, a, imapauth.Keep); session != nil {
+			session.Backend = b.name
 			release := session.End
 			session.End = func() {
 				release()

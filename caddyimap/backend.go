@@ -87,6 +87,11 @@ type Backend struct {
 	// Default: no limit.
 	MaxSessionsPerUser int `json:"max_sessions_per_user,omitempty"`
 
+	// For how long sessions may go on that are open when the configuration does not
+	// have a backend of this name any more. Clients that are left then are told to
+	// connect again. Default: until they end.
+	OnRemovedDrain caddy.Duration `json:"on_removed_drain,omitempty"`
+
 	// How the backend is told where its users come from, so that its log shows
 	// their addresses and what it counts by address are not all of them together:
 	// `proxy_v1` or `proxy_v2` (a PROXY header at the beginning of each
@@ -144,6 +149,9 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 	b.measures = sync.OnceValue(func() *loginMeasures { return newLoginMeasures(name) })
 	if b.MaxSessionsPerUser < 0 {
 		return fmt.Errorf("max_sessions_per_user %d: must be more than 0", b.MaxSessionsPerUser)
+	}
+	if b.OnRemovedDrain < 0 {
+		return fmt.Errorf("on_removed_drain %s: must be more than 0", time.Duration(b.OnRemovedDrain))
 	}
 	if len(b.Upstreams) == 0 {
 		return errors.New("it has no upstream; add one with the option upstream")

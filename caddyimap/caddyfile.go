@@ -2,6 +2,7 @@ package caddyimap
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -190,6 +191,7 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		auth_command keep|login|plain
 //		probe auto|on|off
 //		max_sessions_per_user <number>
+//		on_removed keep|drain <duration>
 //		forward_client id|proxy_v1|proxy_v2|off
 //
 //		tls starttls|implicit|off
@@ -225,6 +227,7 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"auth_command":             glue.Text(&b.AuthCommand),
 		"probe":                    glue.Text(&b.Probe),
 		"max_sessions_per_user":    glue.Number(&b.MaxSessionsPerUser),
+		"on_removed":               glue.Values(1, 2, b.setOnRemoved),
 		"forward_client":           glue.Text(&b.ForwardClient),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
@@ -248,6 +251,29 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		b.HealthChecks.Passive = &passive
 	}
 	return err
+}
+
+// setOnRemoved reads what is to happen once the backend is gone.
+func (b *Backend) setOnRemoved(values []string) error {
+	switch word := values[0]; {
+	case word == "drain" && len(values) == 1:
+		return errors.New("drain needs a duration, such as 10m")
+	case word == "keep" && len(values) == 2:
+		return errors.New("keep takes no duration")
+	case word == "keep":
+		return nil
+	case word != "drain":
+		return oneOf("value", word, "keep", "drain")
+	}
+	d, err := caddy.ParseDuration(values[1])
+	if err != nil {
+		return fmt.Errorf("not a duration such as 5s or 1m30s: %w", err)
+	}
+	if d <= 0 {
+		return fmt.Errorf("%s: must be more than 0", values[1])
+	}
+	b.OnRemovedDrain = caddy.Duration(d)
+	return nil
 }
 
 // unmarshalUpstreams adds the upstreams of one line. What is in a block behind them

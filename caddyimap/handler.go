@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -274,6 +275,12 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 		return nil
 	}
 	defer done()
+	h.serve(ctx, cx, conn)
+	return nil
+}
+
+// serve serves the client until it is gone, or ctx is done.
+func (h *Handler) serve(ctx context.Context, cx *layer4.Connection, conn glue.Conn) {
 	ends := conn.Ends()
 	client := imapfront.Client{
 		Conn: conn, ID: rand.Text()[:idLength],
@@ -289,10 +296,9 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 			greetingRefused.Inc()
 		}
 		logger.Debug("connection ended before login", zap.Error(err))
-		return nil
+		return
 	}
-	h.relay(ctx, session, logger)
-	return nil
+	h.relay(ctx, client.ID, conn.RemoteAddr(), session, logger)
 }
 
 // idLength is that of a session's id, in characters with five bits each.
@@ -303,7 +309,7 @@ const idLength = 12
 const byeGrace = 2 * time.Second
 
 // relay carries the session until it ends, or the process does.
-func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.Logger) {
+func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imapfront.Session, logger *zap.Logger) {
 	defer s.Backend.Close()
 	user := h.backend.shownUser(s.User)
 	start := time.Now()
@@ -315,6 +321,8 @@ func (h *Handler) relay(ctx context.Context, s *imapfront.Session, logger *zap.L
 			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
 		},
 	)
+	entry := register(id, remote, s, session)
+	defer live.Remove(entry)
 	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
 	defer stop()
 	if stay := s.Backend.Stay; stay != nil {

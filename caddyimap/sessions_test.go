@@ -24,14 +24,14 @@ func openSessions() (n int) {
 	return n
 }
 
-// noSessions waits until none is counted, which is soon after their end.
+// noSessions waits until none is counted and listed, which is soon after their end.
 func noSessions(tb testing.TB) {
 	tb.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		sessionCounts.mu.Lock()
 		entries := len(sessionCounts.counts)
 		sessionCounts.mu.Unlock()
-		if entries == 0 {
+		if entries == 0 && len(live.List(nil)) == 0 {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -8,7 +8,9 @@ package caddysasl
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -19,6 +21,7 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/dovecotauth"
 	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/sessions"
 )
 
 func init() {
@@ -92,12 +95,27 @@ type DovecotAuth struct {
 
 	// usesDomain says that the identity has the domain in it that the user typed.
 	usesDomain bool
-	// abandoned says whether nobody is to be served.
-	abandoned func() bool
+	// options are those that it was given.
+	options string
+	// app is the layer4 app that it belongs to; nil if it is elsewhere.
+	app     *layer4.App
+	backend backendRef
 
 	server *dovecotauth.Server
 	access *access
 	logger *zap.Logger
+}
+
+// backendRef is what a handler has to know about its backend beside the answers.
+type backendRef interface {
+	// Abandoned says that nobody is to be served for the handler.
+	Abandoned() bool
+	// IsNewest says that its configuration is the one that counts, Replaced that
+	// another has taken its place.
+	IsNewest() bool
+	Replaced() bool
+	// Register adds a connection to what is live, until end is called.
+	Register(id string, remote net.Addr, connection sessions.Live) (end func())
 }
 
 // CaddyModule returns the Caddy module information.
@@ -110,7 +128,7 @@ func (*DovecotAuth) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the handler.
 func (h *DovecotAuth) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
+	h.logger, h.options = ctx.Logger(), optionsOf(h)
 	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		return err
 	}
@@ -127,7 +145,14 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	}
 	h.server.Check, h.server.Refused, h.server.Hold = backend.Check, backend.Refused, backend.Hold
 	measure(h.server)
-	h.abandoned = backend.Abandoned
+	h.backend = backend
+	connections.join(ctx, h)
+	return nil
+}
+
+// Cleanup is called when the configuration is over.
+func (h *DovecotAuth) Cleanup() error {
+	connections.leave(h)
 	return nil
 }
 
@@ -184,18 +209,29 @@ func parseIdentity(repl *caddy.Replacer, s string) (*login.Template, error) {
 // the next handler.
 //
 // A mail server keeps its connection for hours, and this handler may have been
-// replaced by a new configuration meanwhile. It still asks the newest backend of
-// its name.
+// replaced by a new configuration meanwhile. The handler that the new one has on the
+// same listener takes over then, for new requests.
 func (h *DovecotAuth) Handle(cx *layer4.Connection, _ layer4.Handler) error {
-	if h.abandoned != nil && h.abandoned() {
+	if h.backend.Abandoned() {
 		glue.NewConn(cx).Reset()
 		return nil
 	}
-	return handle(cx, h.access, h.server, h.logger)
+	return handle(cx, h.access, h, h.logger)
+}
+
+// serve serves one connection.
+func (h *DovecotAuth) serve(ctx context.Context, nc glue.Conn) error {
+	c := &connection{Conn: h.server.NewConn(nc), handler: h, raw: nc.Raw}
+	end := h.backend.Register(c.ID(), nc.Raw.RemoteAddr(), c)
+	defer end()
+	connections.add(c)
+	defer connections.remove(c)
+	return c.Serve(ctx)
 }
 
 // Interface guards.
 var (
 	_ caddy.Provisioner  = (*DovecotAuth)(nil)
+	_ caddy.CleanerUpper = (*DovecotAuth)(nil)
 	_ layer4.NextHandler = (*DovecotAuth)(nil)
 )

@@ -11,7 +11,8 @@ import (
 
 func TestMain(m *testing.M) {
 	// Caddy's logging and certmagic start a few at import.
-	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+	// It also keeps a lock of a storage fresh for a while after it was released.
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
 }
 
 // TestUnmarshal pins the JSON that each Caddyfile option becomes.

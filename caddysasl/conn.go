@@ -2,7 +2,6 @@ package caddysasl
 
 import (
 	"context"
-	"net"
 
 	"github.com/mholt/caddy-l4/layer4"
 	"go.uber.org/zap"
@@ -12,7 +11,7 @@ import (
 
 // server is what the two handlers serve connections with.
 type server interface {
-	Serve(ctx context.Context, nc net.Conn) error
+	serve(ctx context.Context, nc glue.Conn) error
 }
 
 // handle serves one connection. It returns nil: what can go wrong is the client's
@@ -31,7 +30,7 @@ func handle(cx *layer4.Connection, allow *access, srv server, logger *zap.Logger
 		return nil
 	}
 	defer done()
-	if err := srv.Serve(ctx, nc); err != nil {
+	if err := srv.serve(ctx, nc); err != nil {
 		logger.Debug("connection ended", zap.Stringer("remote", nc.Raw.RemoteAddr()), zap.Error(err))
 	}
 	return nil

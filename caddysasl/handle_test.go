@@ -17,7 +17,9 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/sessions"
 )
 
 const plainBob = "AUTH\t1\tPLAIN\tservice=smtp\tresp=AEJvYgB4\n" // Bob, x
@@ -30,9 +32,18 @@ func newHandler(t *testing.T, h *DovecotAuth, check login.Checker) (*DovecotAuth
 	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		t.Fatal(err)
 	}
-	h.server.Check = check
+	h.server.Check, h.backend = check, new(fakeRef)
 	return h, logs
 }
+
+// fakeRef is a backend of the configuration that counts, unless the test says
+// otherwise.
+type fakeRef struct{ abandoned bool }
+
+func (r *fakeRef) Abandoned() bool                                     { return r.abandoned }
+func (*fakeRef) IsNewest() bool                                        { return true }
+func (*fakeRef) Replaced() bool                                        { return false }
+func (*fakeRef) Register(string, net.Addr, sessions.Live) (end func()) { return func() {} }
 
 // connect hands one TCP connection to a handler, wrapped as layer4 and the given
 // function do.
@@ -228,7 +239,7 @@ func TestOpaque(t *testing.T) {
 // TestAbandoned pins that nobody is served by what was never put into service.
 func TestAbandoned(t *testing.T) {
 	h, _ := newHandler(t, new(DovecotAuth), granted)
-	h.abandoned = func() bool { return true }
+	h.backend = &fakeRef{abandoned: true}
 	nc, handled := connect(t, h, nil)
 	if said, err := io.ReadAll(nc); len(said) != 0 || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%q, %v; want a reset", said, err)
@@ -239,7 +250,7 @@ func TestAbandoned(t *testing.T) {
 // panicky is a server with a fault.
 type panicky struct{}
 
-func (panicky) Serve(context.Context, net.Conn) error { panic("my password is hunter2") }
+func (panicky) serve(context.Context, glue.Conn) error { panic("my password is hunter2") }
 
 // TestPanic pins that a fault of ours ends one connection and not the process.
 func TestPanic(t *testing.T) {

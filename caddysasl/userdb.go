@@ -1,11 +1,14 @@
 package caddysasl
 
 import (
+	"context"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/mholt/caddy-l4/layer4"
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/dovecotauth"
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 )
 
 // DovecotUserDB is a handler that speaks the server side of the protocol of
@@ -45,7 +48,12 @@ func (h *DovecotUserDB) Provision(ctx caddy.Context) (err error) {
 // Handle serves one connection of a mail server until it ends. It does not call
 // the next handler.
 func (h *DovecotUserDB) Handle(cx *layer4.Connection, _ layer4.Handler) error {
-	return handle(cx, h.access, h.server, h.logger)
+	return handle(cx, h.access, h, h.logger)
+}
+
+// serve serves one connection.
+func (h *DovecotUserDB) serve(ctx context.Context, nc glue.Conn) error {
+	return h.server.Serve(ctx, nc)
 }
 
 // Interface guards.

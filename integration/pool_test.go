@@ -202,7 +202,7 @@ func twoDovecots(t *testing.T, clients int, password, options string) (one, two 
 	addr, imaps := freeAddr(t), freeAddr(t)
 	c = startCaddy(t, site{
 		Backend: upstream(one.IMAP()+" "+two.IMAP(), ca) + "\n" + options,
-		IMAP:    addr, IMAPS: imaps,
+		IMAP:    "kept/" + addr, IMAPS: "kept/" + imaps,
 	}.String())
 	awaitCertificate(t, addr)
 	return one, two, c, doors(imaps, "")[0]

@@ -18,14 +18,14 @@ var errDeadline = errors.New("no verdict before the deadline")
 
 // start begins to check the credentials of a request. It waits while too many
 // checks are under way.
-func (c *conn) start(r *request) {
+func (c *Conn) start(r *request) {
 	r.attempt.Start = time.Now()
 	select {
 	case c.slots <- struct{}{}:
 	case <-c.ctx.Done():
 		return
 	}
-	ctx, cancel := context.WithDeadline(c.ctx, r.attempt.Start.Add(c.server.deadline()))
+	ctx, cancel := context.WithDeadline(c.ctx, r.attempt.Start.Add(r.server.deadline()))
 	r.cancel = cancel
 	c.mu.Lock()
 	if c.closing {
@@ -35,6 +35,7 @@ func (c *conn) start(r *request) {
 		return
 	}
 	c.checking[r.id] = r
+	c.running++
 	c.mu.Unlock()
 	c.checks.Add(1)
 	go c.check(ctx, r)
@@ -42,8 +43,9 @@ func (c *conn) start(r *request) {
 
 // check asks for a verdict and answers the request, at the deadline at the
 // latest: a client that is told nothing for longer takes the server for dead.
-func (c *conn) check(ctx context.Context, r *request) {
+func (c *Conn) check(ctx context.Context, r *request) {
 	defer c.checks.Done()
+	defer c.checked()
 	defer c.recovered("answering a request")
 	release := sync.OnceFunc(func() { <-c.slots })
 	defer release()
@@ -61,8 +63,8 @@ func (c *conn) check(ctx context.Context, r *request) {
 
 // hold waits until the verdict may be told. Others may be asked about meanwhile,
 // unless very many are held already.
-func (c *conn) hold(ctx context.Context, r *request, v login.Verdict, release func()) {
-	if c.server.Hold == nil {
+func (c *Conn) hold(ctx context.Context, r *request, v login.Verdict, release func()) {
+	if r.server.Hold == nil {
 		return
 	}
 	select {
@@ -71,11 +73,11 @@ func (c *conn) hold(ctx context.Context, r *request, v login.Verdict, release fu
 		release()
 	default:
 	}
-	c.server.Hold(ctx, &r.attempt, v)
+	r.server.Hold(ctx, &r.attempt, v)
 }
 
 // ask returns the verdict of Check, or an unavailable one if that panics.
-func (c *conn) ask(ctx context.Context, r *request) (v login.Verdict) {
+func (c *Conn) ask(ctx context.Context, r *request) (v login.Verdict) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.logPanic("checking a password", p)
@@ -85,16 +87,16 @@ func (c *conn) ask(ctx context.Context, r *request) (v login.Verdict) {
 	if r.refused != nil {
 		v = login.DeniedWith("")
 		v.Err = r.refused
-		if c.server.Refused != nil {
-			c.server.Refused(ctx, &r.attempt, v)
+		if r.server.Refused != nil {
+			r.server.Refused(ctx, &r.attempt, v)
 		}
 		return v
 	}
-	return c.server.Check(ctx, &r.attempt)
+	return r.server.Check(ctx, &r.attempt)
 }
 
 // settle answers a request, unless it was answered or cancelled before.
-func (c *conn) settle(r *request, v login.Verdict) {
+func (c *Conn) settle(r *request, v login.Verdict) {
 	decided := v.Result == login.Granted || v.Result == login.Denied
 	c.mu.Lock()
 	if c.closing || c.checking[r.id] != r {
@@ -103,7 +105,7 @@ func (c *conn) settle(r *request, v login.Verdict) {
 	}
 	// A request that waits for its CONT does not count: Postfix abandons those
 	// without a word, and it alone would be told a lie by a FAIL.
-	if !decided && c.server.OnUnavailable == Disconnect && len(c.checking) == 1 {
+	if !decided && r.server.OnUnavailable == Disconnect && len(c.checking) == 1 {
 		c.closing = true
 	}
 	disconnect := c.closing

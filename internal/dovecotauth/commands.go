@@ -14,7 +14,7 @@ import (
 )
 
 // command handles one line.
-func (c *conn) command(line string) error {
+func (c *Conn) command(line string) error {
 	word, args, _ := strings.Cut(line, "\t")
 	switch c.state {
 	case wantVersion:
@@ -31,9 +31,11 @@ func (c *conn) command(line string) error {
 		if word != "CPID" {
 			return violation("no CPID after VERSION")
 		}
-		if _, err := parseID(args); err != nil {
+		pid, err := parseID(args)
+		if err != nil {
 			return err
 		}
+		c.pid.Store(pid)
 		// From here on the client may be silent as long as it likes.
 		c.state, c.lines.patient = ready, true
 		if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
@@ -68,7 +70,7 @@ func parseID(text string) (uint32, error) {
 }
 
 // auth handles AUTH.
-func (c *conn) auth(args string) error {
+func (c *Conn) auth(args string) error {
 	idText, rest, _ := strings.Cut(args, "\t")
 	id, err := parseID(idText)
 	if err != nil {
@@ -81,15 +83,16 @@ func (c *conn) auth(args string) error {
 	if mechanism == "" {
 		return violation("AUTH without a mechanism")
 	}
-	r := &request{id: id}
+	r := &request{id: id, server: c.server.Load()}
 	r.attempt = login.Attempt{ID: c.id}
 	response, valid, err := c.params(&r.attempt, params)
 	if err != nil {
 		return err
 	}
+	c.noteRequest(r.attempt.Service)
 	mechanism = strings.ToUpper(mechanism)
-	r.sasl, err = login.NewSASLServer(mechanism, &r.attempt, func() error { return c.server.admit(r) })
-	if err != nil || !slices.Contains(c.server.mechanisms(), mechanism) {
+	r.sasl, err = login.NewSASLServer(mechanism, &r.attempt, func() error { return r.server.admit(r) })
+	if err != nil || !slices.Contains(r.server.mechanisms(), mechanism) {
 		c.fail(id, "\treason=Unsupported authentication mechanism", "mechanism is not offered")
 		return nil
 	}
@@ -103,7 +106,7 @@ func (c *conn) auth(args string) error {
 
 // params reads the parameters of AUTH into the attempt. It returns the initial
 // response, nil if there is none, and whether it was valid base64.
-func (c *conn) params(a *login.Attempt, params string) (response []byte, valid bool, err error) {
+func (c *Conn) params(a *login.Attempt, params string) (response []byte, valid bool, err error) {
 	service, last := false, false
 	for more := params != ""; more; {
 		if last {
@@ -164,7 +167,7 @@ func serviceName(s string) string {
 }
 
 // cont handles CONT.
-func (c *conn) cont(args string) error {
+func (c *Conn) cont(args string) error {
 	idText, data, found := strings.Cut(args, "\t")
 	id, err := parseID(idText)
 	if err != nil {
@@ -194,7 +197,7 @@ func (c *conn) cont(args string) error {
 
 // advance gives a SASL message to the exchange of a request. It ends in a CONT,
 // in a FAIL or in a check.
-func (c *conn) advance(r *request, response []byte) {
+func (c *Conn) advance(r *request, response []byte) {
 	challenge, done, err := r.sasl.Next(response)
 	if err == nil && done {
 		err = r.complete()

@@ -5,21 +5,28 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 )
 
-// conn is one connection of a client. The goroutine of serve reads and owns the
-// fields of the first group; the rest is shared.
-type conn struct {
+// Conn is one connection of a client. Its methods may be called at any time and
+// from anywhere.
+//
+// The goroutine of Serve reads and owns the fields of the first group; the rest is
+// shared.
+type Conn struct {
 	lines   *lineReader
 	state   state
 	minor   uint64              // the client's minor version
 	waiting map[uint32]*request // requests that wait for a CONT
 
 	recoverer
-	server *Server
+	// server is what new requests are answered as.
+	server atomic.Pointer[Server]
+	// told are the mechanisms that the client knows.
+	told   []string
 	id     string
 	nc     net.Conn
 	ctx    context.Context // ends with the connection
@@ -34,6 +41,13 @@ type conn struct {
 	mu       sync.Mutex
 	checking map[uint32]*request // requests with a check under way, not yet answered
 	closing  bool                // nothing is answered any more
+	running  int                 // checks that have not ended, answered or not
+	retired  bool                // the connection is to end once nothing is under way
+	awaiting bool                // the reader waits for a request, and may be woken
+	service  string              // what was last asked for
+
+	pid      atomic.Uint32
+	requests atomic.Int64
 }
 
 type state uint8
@@ -44,7 +58,7 @@ const (
 	ready
 )
 
-func (c *conn) serve() error {
+func (c *Conn) serve() error {
 	stop := c.whenDone(c.ctx, func() { c.abort(context.Cause(c.ctx)) })
 	go c.writeLoop()
 	err := c.readLoop()
@@ -73,22 +87,23 @@ func (c *conn) serve() error {
 
 // readLoop greets the client and handles line after line until one cannot be
 // read or breaks the rules.
-func (c *conn) readLoop() (err error) {
+func (c *Conn) readLoop() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.logPanic("reading", p)
 			err = errPanic
 		}
 	}()
-	greeting, err := c.server.greeting()
-	if err != nil {
-		return err
-	}
-	c.out <- greeting
+	c.out <- greet(c.told)
 	if err := c.nc.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return fmt.Errorf("setting a deadline: %w", err)
 	}
 	for {
+		if c.state == ready {
+			if err := c.await(); err != nil {
+				return fmt.Errorf("waiting for a request: %w", err)
+			}
+		}
 		line, err := c.lines.next()
 		if err != nil {
 			return fmt.Errorf("reading a line: %w", err)
@@ -100,20 +115,20 @@ func (c *conn) readLoop() (err error) {
 }
 
 // fail answers a request that the backend is not asked about.
-func (c *conn) fail(id uint32, fields, why string) {
+func (c *Conn) fail(id uint32, fields, why string) {
 	c.log.Debug("refusing a request", zap.Uint32("request", id), zap.String("reason", why))
 	c.reply("FAIL", id, fields)
 }
 
 // reply queues an answer. It waits while the queue is full, but not for longer
 // than the client is given to read.
-func (c *conn) reply(word string, id uint32, fields string) {
+func (c *Conn) reply(word string, id uint32, fields string) {
 	c.out <- appendReply(make([]byte, 0, 16+len(word)+len(fields)), word, id, fields)
 }
 
 // writeLoop writes answers until out is closed. After a reset or an error it
 // drops them, so that nobody ever waits for it in vain.
-func (c *conn) writeLoop() {
+func (c *Conn) writeLoop() {
 	defer close(c.written)
 	broken := false
 	for b := range c.out {
@@ -131,7 +146,7 @@ func (c *conn) writeLoop() {
 	}
 }
 
-func (c *conn) write(b []byte) (err error) {
+func (c *Conn) write(b []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.logPanic("writing", p)
@@ -146,7 +161,7 @@ func (c *conn) write(b []byte) (err error) {
 }
 
 // abort resets the connection and ends what is done for it.
-func (c *conn) abort(cause error) {
+func (c *Conn) abort(cause error) {
 	c.cancel(cause)
 	reset(c.nc)
 }

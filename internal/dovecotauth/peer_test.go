@@ -65,6 +65,9 @@ type serving interface {
 	Serve(ctx context.Context, nc net.Conn) error
 }
 
+// Serve serves a new connection.
+func (s *Server) Serve(ctx context.Context, nc net.Conn) error { return s.NewConn(nc).Serve(ctx) }
+
 func dial(t *testing.T, s serving) *peer {
 	t.Helper()
 	ours, theirs := net.Pipe()

@@ -12,6 +12,7 @@ import (
 // request is one AUTH of a client.
 type request struct {
 	id       uint32
+	server   *Server
 	attempt  login.Attempt
 	identity string
 	sasl     sasl.Server
@@ -24,7 +25,7 @@ type request struct {
 }
 
 // busy says whether a request of that id is under way.
-func (c *conn) busy(id uint32) bool {
+func (c *Conn) busy(id uint32) bool {
 	if r := c.waiting[id]; r != nil && !time.Now().After(r.expires) {
 		return true
 	}
@@ -34,7 +35,7 @@ func (c *conn) busy(id uint32) bool {
 }
 
 // wait keeps a request until its CONT comes.
-func (c *conn) wait(r *request) {
+func (c *Conn) wait(r *request) {
 	if len(c.waiting) >= maxWaiting {
 		oldest := r
 		for _, w := range c.waiting {
@@ -51,7 +52,7 @@ func (c *conn) wait(r *request) {
 // forget drops a request, which then gets no answer. It says whether a check was
 // under way for it. The check goes on: what comes of it counts, or whoever cancels
 // in time could guess for nothing.
-func (c *conn) forget(id uint32) (checking bool) {
+func (c *Conn) forget(id uint32) (checking bool) {
 	delete(c.waiting, id)
 	c.mu.Lock()
 	r := c.checking[id]

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -117,66 +116,61 @@ func orNop(l *zap.Logger) *zap.Logger {
 	return l
 }
 
-// Serve talks to one client until it closes the connection, breaks the rules, or
-// ctx is done. It closes nc: with a TCP reset if the decision was ours, since
-// Postfix does not see another end of a connection that it keeps in store, and
-// would fail the next login on it.
-//
-// The error says why the conversation ended, and is nil if the client ended it.
-func (s *Server) Serve(ctx context.Context, nc net.Conn) error {
-	id, err := randomHex(8)
-	if err != nil {
-		reset(nc)
-		return fmt.Errorf("making a connection id: %w", err)
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	c := &conn{
+// NewConn returns a connection to serve. It does nothing until Serve is called.
+func (s *Server) NewConn(nc net.Conn) *Conn {
+	id := randomHex(8)
+	c := &Conn{
 		lines:     newLineReader(nc, maxAuthLine),
 		waiting:   make(map[uint32]*request),
 		recoverer: recoverer{orNop(s.Logger).With(zap.String("connection", id))},
-		server:    s,
+		told:      s.mechanisms(),
 		id:        id,
 		nc:        nc,
-		ctx:       ctx,
-		cancel:    cancel,
 		out:       make(chan []byte, maxQueue),
 		written:   make(chan struct{}),
 		slots:     make(chan struct{}, maxChecks),
 		held:      make(chan struct{}, maxHeld),
 		checking:  make(map[uint32]*request),
 	}
+	c.server.Store(s)
+	return c
+}
+
+// Serve talks to the client until it closes the connection, breaks the rules, or
+// ctx is done. It closes the connection: with a TCP reset if the decision was
+// ours, since Postfix does not see another end of a connection that it keeps in
+// store, and would fail the next login on it. It is called once.
+//
+// The error says why the conversation ended, and is nil if the client ended it.
+func (c *Conn) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c.ctx, c.cancel = ctx, cancel
 	return c.serve()
 }
 
 // connections counts connections, since each tells its client a different CUID.
 var connections atomic.Uint32
 
-// greeting returns all that the server says before it reads. The order matters:
+// greet returns all that the server says before it reads. The order matters:
 // Postfix and Exim look for the mechanisms before SPID. So does the size:
 // Radicale reads at most 1024 bytes, once.
-func (s *Server) greeting() ([]byte, error) {
-	cookie, err := randomHex(16)
-	if err != nil {
-		return nil, fmt.Errorf("making a cookie: %w", err)
-	}
+func greet(mechanisms []string) []byte {
 	var b strings.Builder
 	b.WriteString("VERSION\t1\t2\n")
-	for _, m := range s.mechanisms() {
+	for _, m := range mechanisms {
 		b.WriteString("MECH\t" + m + "\tplaintext\n")
 	}
 	b.WriteString("SPID\t" + strconv.Itoa(os.Getpid()) + "\n")
 	b.WriteString("CUID\t" + strconv.FormatUint(uint64(connections.Add(1)), 10) + "\n")
-	b.WriteString("COOKIE\t" + cookie + "\nDONE\n")
-	return []byte(b.String()), nil
+	b.WriteString("COOKIE\t" + randomHex(16) + "\nDONE\n")
+	return []byte(b.String())
 }
 
-func randomHex(n int) (string, error) {
+func randomHex(n int) string {
 	b := make([]byte, n)
-	if _, err := rand.Read(b); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(b), nil
+	_, _ = rand.Read(b) // which never fails
+	return hex.EncodeToString(b)
 }
 
 // reset closes a connection so that the other end is told at once: on TCP by a

@@ -23,7 +23,7 @@ type UserDB struct {
 }
 
 // Serve talks to one client until it closes the connection, breaks the rules, or
-// ctx is done. It closes nc, as Server.Serve does.
+// ctx is done. It closes nc, as Conn.Serve does.
 //
 // The error says why the conversation ended, and is nil if the client ended it.
 func (u *UserDB) Serve(ctx context.Context, nc net.Conn) error {

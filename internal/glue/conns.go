@@ -118,8 +118,9 @@ func rawConn(nc net.Conn) net.Conn {
 }
 
 // exitTimeout bounds how long the exit of the process waits for connections, which
-// have a response to complete and a good-bye to say.
-const exitTimeout = 5 * time.Second
+// have a response to complete and a good-bye to say. It is less than the 5 seconds
+// that service managers are told to wait.
+const exitTimeout = 4 * time.Second
 
 // live are all connections of the process, whatever configuration they began
 // with.

@@ -21,7 +21,7 @@ func ParseNetworks(option string, values []string) (Networks, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s %q: %w", option, value, err)
 		}
-		p, err := parsePrefix(text)
+		p, err := ParseNetwork(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s %q: %w", option, value, err)
 		}
@@ -41,8 +41,8 @@ func (n Networks) Contains(addr netip.Addr) bool {
 	return false
 }
 
-// parsePrefix reads a network, or the address of one machine.
-func parsePrefix(text string) (netip.Prefix, error) {
+// ParseNetwork reads a network in CIDR notation, or the address of one machine.
+func ParseNetwork(text string) (netip.Prefix, error) {
 	if strings.Contains(text, "/") {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {

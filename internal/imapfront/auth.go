@@ -132,7 +132,7 @@ func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) erro
 	case login.Granted:
 		f.printf("* CAPABILITY %s", f.amend(relayedCaps(session.Caps)))
 		f.printf("%s OK Logged in", cmd.tag)
-		f.session = &Session{Conn: f.conn, User: a.User, TLS: f.tls, Backend: session}
+		f.session = &Session{Conn: f.conn, User: a.User, Remote: a.Remote, TLS: f.tls, Backend: session}
 		return nil
 	case login.Denied:
 		return f.denied(cmd, verdict.Code)

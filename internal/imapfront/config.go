@@ -71,6 +71,8 @@ type Session struct {
 	Pending []byte
 	// User is the name that the client logged in with, as typed.
 	User string
+	// Remote is the address of who logged in, as in the attempt.
+	Remote netip.Addr
 	// TLS is the state of the client's TLS; nil if there is none.
 	TLS *tls.ConnectionState
 	// Backend is the other side. Whoever receives the Session closes it.

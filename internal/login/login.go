@@ -181,8 +181,8 @@ type Session struct {
 	Buffered []byte
 	// Caps are the capabilities that the backend has after login.
 	Caps []string
-	// Upstream is the address of the backend.
-	Upstream string
+	// Backend is the name of the backend, and Upstream the address of its server.
+	Backend, Upstream string
 	// Stay, if it is set, is done when the session is to end because its upstream
 	// is taken out of service.
 	Stay context.Context

@@ -44,6 +44,8 @@ type direction struct {
 	flow     flow
 	// bytes counts what was received.
 	bytes atomic.Int64
+	// torn says that the destination has not got all that it was sent.
+	torn atomic.Bool
 
 	large *[bufferSize]byte
 	small [idleSize]byte
@@ -186,6 +188,9 @@ func (d *direction) write(p []byte) error {
 		return err
 	}
 	_, err := d.dst.Write(p)
+	if err != nil {
+		d.torn.Store(true)
+	}
 	return err
 }
 
@@ -221,4 +226,13 @@ func (d *direction) hangUp() {
 			return
 		}
 	}
+}
+
+// close closes the destination. A good-bye of TLS in the middle of a record would be
+// taken for a part of it, and thus for a forgery.
+func (d *direction) close() {
+	if inner, ok := d.dst.(interface{ NetConn() net.Conn }); ok && d.torn.Load() {
+		_ = inner.NetConn().Close()
+	}
+	_ = d.dst.Close()
 }

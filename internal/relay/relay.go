@@ -24,6 +24,9 @@ const (
 	writeTimeout = 5 * time.Minute
 	// lingerTimeout is the idle timeout once one side has ended its sending half.
 	lingerTimeout = time.Minute
+	// deafTimeout is the same once it is the backend that has: the client may read
+	// what it was sent, and will never be answered again.
+	deafTimeout = 5 * time.Second
 	// faultGrace is how long a client that cannot be relayed any further may take
 	// to be told so.
 	faultGrace = 10 * time.Second
@@ -84,6 +87,9 @@ var (
 	// ErrClient says that the client sent what is no IMAP, or what the backend
 	// might understand in another way.
 	ErrClient = errors.New("the client sent what cannot be relayed")
+	// ErrDeaf says that the backend has ended the session, and that the client did
+	// not hang up after it.
+	ErrDeaf = errors.New("the backend has ended the session")
 	// errOver ends a direction because the other one has failed.
 	errOver = errors.New("the session is over")
 )
@@ -159,11 +165,11 @@ func (s *Session) Run() Stats {
 	s.ended = true
 	err := s.err
 	s.mu.Unlock()
-	if s.leave.Load() != 0 {
+	if s.leave.Load() != 0 && !s.down.torn.Load() {
 		s.up.hangUp()
 	}
-	_ = s.client.Close()
-	_ = s.backend.Close()
+	s.down.close()
+	s.up.close()
 	return Stats{FromClient: s.up.bytes.Load(), FromBackend: s.down.bytes.Load(), Err: err}
 }
 
@@ -237,7 +243,11 @@ func (s *Session) left() (time.Duration, error) {
 	if s.half.Load() {
 		limit = min(limit, lingerTimeout)
 	}
-	left, why := limit-(now-time.Duration(s.active.Load())), ErrIdle
+	why := ErrIdle
+	if s.mute.Load() && deafTimeout < limit {
+		limit, why = deafTimeout, ErrDeaf
+	}
+	left := limit - (now - time.Duration(s.active.Load()))
 	if leave := s.leave.Load(); leave != 0 {
 		if s.mute.Load() || s.ledger.opaque.Load() {
 			return 0, ErrKicked

@@ -139,6 +139,42 @@ func TestIdle(t *testing.T) {
 	})
 }
 
+// halfPipe is a pipe whose sending side can be ended alone, which the test learns
+// through the channel.
+type halfPipe struct {
+	net.Conn
+	ended chan struct{}
+}
+
+func (p halfPipe) CloseWrite() error {
+	close(p.ended)
+	return nil
+}
+
+// eof is a backend that has nothing more to say, and still listens.
+type eof struct{ net.Conn }
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// TestDeaf pins that a client which does not hang up after its backend holds the
+// session for seconds only.
+func TestDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, front := net.Pipe()
+		back, backend := net.Pipe()
+		stats := make(chan Stats, 1)
+		begin := time.Now()
+		told := halfPipe{front, make(chan struct{})}
+		go func() { stats <- Run(Leg{Conn: told}, Leg{Conn: eof{back}}, time.Hour) }()
+		<-told.ended
+		s := <-stats
+		if took := time.Since(begin); !errors.Is(s.Err, ErrDeaf) || took != deafTimeout {
+			t.Errorf("stats %+v after %v, want %v after %v", s, took, ErrDeaf, deafTimeout)
+		}
+		_, _ = client.Close(), backend.Close()
+	})
+}
+
 // TestNoHalfClose: a pipe cannot end one direction alone, so both end at once.
 func TestNoHalfClose(t *testing.T) {
 	client, front := net.Pipe()
@@ -157,4 +193,49 @@ func TestNoHalfClose(t *testing.T) {
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("client: %v, want EOF", err)
 	}
+}
+
+// cutOff is a client over TLS that gets a part of what it is sent.
+type cutOff struct {
+	net.Conn
+	said *[]string
+}
+
+func (c cutOff) Write([]byte) (int, error) { return 3, io.ErrShortWrite }
+func (c cutOff) NetConn() net.Conn         { return socket{c.Conn, c.said} }
+func (c cutOff) CloseWrite() error         { return c.note("good-bye") }
+func (c cutOff) Close() error              { return c.note("good-bye and close") }
+
+func (c cutOff) note(what string) error {
+	*c.said = append(*c.said, what)
+	return nil
+}
+
+type socket struct {
+	net.Conn
+	said *[]string
+}
+
+func (s socket) Close() error {
+	*s.said = append(*s.said, "close")
+	return s.Conn.Close()
+}
+
+// TestCutOff pins that a client which was cut off in the middle of a record gets no
+// good-bye of TLS: it would take it for the rest of the record.
+func TestCutOff(t *testing.T) {
+	client, front := net.Pipe()
+	back, backend := net.Pipe()
+	var said []string
+	s := New(Leg{Conn: cutOff{front, &said}}, Leg{Conn: back}, Options{Idle: time.Minute})
+	stats := make(chan Stats, 1)
+	go func() { stats <- s.Run() }()
+	s.Kick("Bye.", time.Minute)
+	if end := <-stats; !errors.Is(end.Err, ErrKicked) {
+		t.Errorf("stats %+v", end)
+	}
+	if len(said) == 0 || said[0] != "close" {
+		t.Errorf("said %q before the connection was closed", said)
+	}
+	_, _ = client.Close(), backend.Close()
 }

@@ -266,8 +266,12 @@ func TestKickStalled(t *testing.T) {
 		overBoth(t, Options{}, func(t *testing.T, r *relayed) {
 			go func() { _, _ = io.CopyN(r.backend.Conn, endless{}, 100<<20) }()
 			r.client.expect("* 1") // and no more is read
+			start := time.Now()
 			r.Kick("Bye.", 20*time.Millisecond)
 			r.finish(t, ErrKicked)
+			if took := time.Since(start); took > 4*time.Second {
+				t.Errorf("the end took %v", took)
+			}
 		})
 	})
 }
