@@ -240,6 +240,9 @@ func TestGuardMetrics(t *testing.T) {
 	}
 	holds(0, 0)
 	before := c.metrics()
+	if _, ok := before["caddy_imap_guard_store_up{}"]; ok {
+		t.Error("the store is up that nobody shares")
+	}
 	ref := c.ref("")
 	for i := range 3 {
 		check(t, ref, from("198.51.100.1", "alice", fmt.Sprintf("guess-%d", i)), login.Denied)

@@ -183,7 +183,7 @@ func TestMetrics(t *testing.T) {
 		return nil
 	})
 	first.want(t, 1, "caddy_imap_commands_total")
-	first.want(t, float64(len("a NOOP\r\n")), "caddy_imap_relayed_bytes_total", `direction="in"`)
+	first.want(t, float64(len("t3 NOOP\r\n")), "caddy_imap_relayed_bytes_total", `direction="in"`)
 	first.want(t, 2, "caddy_imap_logins_total", `handler="imap"`, `result="granted"`)
 	first.want(t, 3, "caddy_imap_logins_total", `handler="imap"`, `result="denied"`)
 	first.want(t, 1, "caddy_imap_logins_total", `handler="dovecot_auth"`, `result="granted"`)
