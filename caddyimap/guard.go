@@ -170,7 +170,7 @@ func (g *Guard) provision(ctx caddy.Context) error {
 func (g *Guard) decide(ctx context.Context, b *Backend, a *login.Attempt, checkOnly bool, ask guard.Ask) login.Verdict {
 	switch {
 	case g.Off:
-		return ask(ctx)
+		return ask(ctx, false)
 	case checkOnly:
 		return g.current().Check(ctx, &b.guard, a, ask)
 	default:
@@ -178,18 +178,15 @@ func (g *Guard) decide(ctx context.Context, b *Backend, a *login.Attempt, checkO
 	}
 }
 
-// liftAccount forgets the failures of an account. A backend that is not told the
-// domain may know it by another name.
+// liftAccount forgets the failures of an account, by the name that users type or one
+// that a backend is told.
 func (a *App) liftAccount(ctx context.Context, user string) (lifted bool, err error) {
-	cfgs := []*guard.Config{&a.Guard.cfg}
+	names := map[string]bool{user: true}
 	for _, b := range a.Backends {
-		if b.guard.Domains.LocalOnly {
-			cfgs = append(cfgs, &b.guard)
-			break // all of these are the same
-		}
+		names[b.username.Expand(user)] = true
 	}
-	for _, cfg := range cfgs {
-		one, liftErr := a.Guard.current().LiftAccount(ctx, cfg, user)
+	for name := range names {
+		one, liftErr := a.Guard.current().LiftAccount(ctx, &a.Guard.cfg, name)
 		lifted, err = lifted || one, errors.Join(err, liftErr)
 	}
 	return lifted, err
