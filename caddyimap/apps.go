@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/emersion/go-imap/v2"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -138,31 +137,15 @@ func (r *BackendRef) Replaced() bool {
 // Check asks the backend about an attempt of the Dovecot auth protocol, and
 // leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
-	return r.attempt(ctx, a, entranceAuth, func(ctx context.Context, a *login.Attempt, b *Backend) login.Verdict {
+	return r.attempt(ctx, a, entranceAuth, func(ctx context.Context, a *login.Attempt, b *Backend, _ bool) login.Verdict {
 		return b.check(ctx, a, imapauth.Plain)
 	})
 }
 
 // open logs an attempt of an IMAP client in, unless the user has too many sessions.
 func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login.Session, v login.Verdict) {
-	v = r.attempt(ctx, a, entranceIMAP, func(ctx context.Context, a *login.Attempt, b *Backend) (v login.Verdict) {
-		end, ok := b.beginSession(a)
-		if !ok {
-			return login.ThrottledFor(imap.ResponseCodeLimit, 0, errTooManySessions)
-		}
-		defer func() {
-			if session == nil { // even after a panic
-				end()
-			}
-		}()
-		if session, v = b.open(ctx, a, imapauth.Keep); session != nil {
-			session.Backend = b.name
-			release := session.End
-			session.End = func() {
-				release()
-				end()
-			}
-		}
+	v = r.attempt(ctx, a, entranceIMAP, func(ctx context.Context, a *login.Attempt, b *Backend, right bool) (v login.Verdict) {
+		session, v = b.openCounted(ctx, a, right)
 		return v
 	})
 	r.Hold(ctx, a, v)
@@ -185,8 +168,9 @@ func (r *BackendRef) shownUser(user string) string {
 	return shown
 }
 
-// ask is how a backend is asked about an attempt, with the name that it wants.
-type ask func(ctx context.Context, a *login.Attempt, b *Backend) login.Verdict
+// ask is how a backend is asked about an attempt, with the name that it wants. It is
+// told whether the password was right before.
+type ask func(ctx context.Context, a *login.Attempt, b *Backend, right bool) login.Verdict
 
 // attempt finds the backend, asks it as far as the guard lets it, and tells what
 // came of it.
@@ -203,10 +187,13 @@ func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, from ent
 		app.log(ctx, &a, r.name, v, adviceConfig)
 		return v
 	}
-	// What no backend would be asked about is no guess.
+	// What no backend would be asked about is no guess. What counts is the name that
+	// it is asked about, since many that users type may become the same.
 	renamed, v := b.rename(&a)
 	if renamed != nil {
-		v = b.guarded(ctx, app, &a, from == entranceAuth, func(ctx context.Context) login.Verdict { return ask(ctx, renamed, b) })
+		v = b.guarded(ctx, app, renamed, from == entranceAuth, func(ctx context.Context, right bool) login.Verdict {
+			return ask(ctx, renamed, b, right)
+		})
 	}
 	b.measures().count(from, &a, v)
 	app.successor().log(ctx, &a, b.name, v, adviceBackend)

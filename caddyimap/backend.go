@@ -212,7 +212,6 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 	}
 	// A refusal is remembered for these servers and this name only.
 	b.guard.Backend = strings.Join(append([]string{name, b.Username}, b.addresses...), "\x00")
-	b.guard.Domains.LocalOnly = !b.username.UsesDomain()
 	b.guard.Answers = new(guard.Answers)
 	return b.provisionPool(app)
 }

@@ -174,18 +174,15 @@ func (g *Guard) decide(ctx context.Context, b *Backend, a *login.Attempt, checkO
 	return g.current().Open(ctx, &b.guard, a, ask)
 }
 
-// liftAccount forgets the failures of an account. A backend that is not told the
-// domain may know it by another name.
+// liftAccount forgets the failures of an account, by the name that users type or one
+// that a backend is told.
 func (a *App) liftAccount(ctx context.Context, user string) (lifted bool, err error) {
-	cfgs := []*guard.Config{&a.Guard.cfg}
+	names := map[string]bool{user: true}
 	for _, b := range a.Backends {
-		if b.guard.Domains.LocalOnly {
-			cfgs = append(cfgs, &b.guard)
-			break // all of these are the same
-		}
+		names[b.username.Expand(user)] = true
 	}
-	for _, cfg := range cfgs {
-		one, liftErr := a.Guard.current().LiftAccount(ctx, cfg, user)
+	for name := range names {
+		one, liftErr := a.Guard.current().LiftAccount(ctx, &a.Guard.cfg, name)
 		lifted, err = lifted || one, errors.Join(err, liftErr)
 	}
 	return lifted, err

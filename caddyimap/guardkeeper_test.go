@@ -264,7 +264,7 @@ func run(s *storage) *guardRun {
 // deny counts a wrong password.
 func deny(g *guard.Guard, secret string) {
 	cfg := &guard.Config{AccountFailures: 4, Window: time.Hour, SourceFailures: 20, SourceBan: time.Hour}
-	g.Check(context.Background(), cfg, from("192.0.2.1", "alice", secret), func(context.Context) login.Verdict { return login.DeniedWith("") })
+	g.Check(context.Background(), cfg, from("192.0.2.1", "alice", secret), func(context.Context, bool) login.Verdict { return login.DeniedWith("") })
 }
 
 // TestSnapshots pins when snapshots are written: ten seconds after a change at the

@@ -106,11 +106,12 @@ func (a *App) nameToShow(user string, granted bool) (name, hash string) {
 	return "?", hashName(user)
 }
 
-// knows says whether somebody was let in with a name. That of a known account with
-// something behind it is none, since all of it counts as that account: in
-// alice@2026 and alice/2026 it may be the rest that is secret.
+// knows says whether somebody was let in with a name. What counts as a known account
+// is none if it is not the account's name in another case: in alice@2026 and alice/2026
+// it may be the rest that is secret.
 func (a *App) knows(user string) bool {
-	return !a.Guard.Off && !strings.ContainsAny(user, `@/\`) && !strings.ContainsFunc(user, isOddInName) &&
+	local, _, _ := strings.Cut(a.Guard.cfg.Domains.Account(user), "@")
+	return !a.Guard.Off && strings.EqualFold(user, local) && !strings.ContainsFunc(user, isOddInName) &&
 		a.Guard.current().Knows(&a.Guard.cfg, user)
 }
 

@@ -96,13 +96,13 @@ func since(phase prometheus.Observer, start time.Time) { phase.Observe(time.Sinc
 // guard took beside that.
 func (b *Backend) guarded(ctx context.Context, app *App, a *login.Attempt, checkOnly bool, ask guard.Ask) login.Verdict {
 	if app.Guard.Off {
-		return ask(ctx)
+		return ask(ctx, false)
 	}
 	start := time.Now()
 	var asking time.Duration
-	v := app.Guard.decide(ctx, b, a, checkOnly, func(ctx context.Context) login.Verdict {
+	v := app.Guard.decide(ctx, b, a, checkOnly, func(ctx context.Context, right bool) login.Verdict {
 		begin := time.Now()
-		v := ask(ctx)
+		v := ask(ctx, right)
 		asking = time.Since(begin)
 		return v
 	})

@@ -1,9 +1,13 @@
 package caddyimap
 
 import (
+	"context"
 	"errors"
 	"sync"
 
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
@@ -47,4 +51,41 @@ func (u *userSessions) end(key userKey) {
 // counted all the same, since the next configuration may have one.
 func (b *Backend) beginSession(a *login.Attempt) (end func(), ok bool) {
 	return sessionCounts.begin(userKey{b.name, b.guard.Domains.Account(a.User)}, b.MaxSessionsPerUser)
+}
+
+// openCounted logs a renamed attempt in, unless the user has too many sessions. Whose
+// password was right before, the backend is not asked about one too many; some would
+// say that the password is wrong. Anybody else is told of the limit only after he was
+// let in, and takes no place before: else those who guess would learn who is logged
+// in, and keep him out.
+func (b *Backend) openCounted(ctx context.Context, a *login.Attempt, right bool) (session *login.Session, v login.Verdict) {
+	var end func()
+	defer func() {
+		if session == nil && end != nil { // even after a panic
+			end()
+		}
+	}()
+	tooMany := login.ThrottledFor(imap.ResponseCodeLimit, 0, errTooManySessions)
+	ok := false
+	if right {
+		if end, ok = b.beginSession(a); !ok {
+			return nil, tooMany
+		}
+	}
+	if session, v = b.open(ctx, a, imapauth.Keep); session == nil {
+		return nil, v
+	}
+	if !right {
+		if end, ok = b.beginSession(a); !ok {
+			session.Close()
+			return nil, tooMany
+		}
+	}
+	session.Backend = b.name
+	release := session.End
+	session.End = func() {
+		release()
+		end()
+	}
+	return session, v
 }

@@ -25,7 +25,7 @@ const (
 	// knownFor is for how long a source is known that does not log in again, and
 	// maxKnown how many of one account are.
 	knownFor = 90 * 24 * time.Hour
-	maxKnown = 16
+	maxKnown = 32
 	// keptFor is for how long is kept what nobody says how long it counts: what
 	// an instance has counted on its own, until the next login to the same
 	// account, and that an operator has had an account's failures forgotten.

@@ -154,7 +154,7 @@ func attempt(user string) *login.Attempt {
 
 // denied returns a backend that denies, and counts.
 func denied(asked *atomic.Int32) guard.Ask {
-	return func(context.Context) login.Verdict {
+	return func(context.Context, bool) login.Verdict {
 		asked.Add(1)
 		return login.DeniedWith("")
 	}

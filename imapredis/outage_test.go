@@ -32,7 +32,7 @@ func TestTogether(t *testing.T) {
 		for n := range 4 * users {
 			wg.Go(func() {
 				user := n % users
-				v := in.guard.Open(context.Background(), config(), attempt(fmt.Sprint("user-", user)), func(context.Context) login.Verdict {
+				v := in.guard.Open(context.Background(), config(), attempt(fmt.Sprint("user-", user)), func(context.Context, bool) login.Verdict {
 					if running[user].Add(1) > most {
 						t.Error("more are asked about at once than may fail")
 					}
@@ -105,7 +105,7 @@ func TestOutage(t *testing.T) {
 				t.Logf("told: %v", in.down())
 			}
 			// The guards look for the server meanwhile, and say nothing of that.
-			granted := func(context.Context) login.Verdict { return login.Verdict{Result: login.Granted} }
+			granted := func(context.Context, bool) login.Verdict { return login.Verdict{Result: login.Granted} }
 			for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
 				start := time.Now()
 				if v := a.guard.Open(context.Background(), config(), attempt("dave"), granted); v.Result != login.Granted {
@@ -213,6 +213,36 @@ func TestMalformed(t *testing.T) {
 	l.settle(guard.Settlement{Ticket: 11, Account: ann, Source: src(2), Failed: true})
 }
 
+// TestReservationsTakenBack pins that logins during a pause of the server, with right
+// passwords, leave nothing that counts there.
+func TestReservationsTakenBack(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := startInstance(t, server), startInstance(t, server)
+	granted := func(context.Context, bool) login.Verdict { return login.Verdict{Result: login.Granted} }
+	var warm sync.WaitGroup
+	for i := range 64 { // so that there are connections
+		warm.Go(func() { one.guard.Open(context.Background(), config(), attempt(fmt.Sprint("warm", i)), granted) })
+	}
+	warm.Wait()
+	one.hurry.Store(true)
+	server.Pause()
+	var all sync.WaitGroup
+	for range most + 2 {
+		all.Go(func() {
+			if v := one.guard.Open(context.Background(), config(), attempt("carol"), granted); v.Result != login.Granted {
+				t.Errorf("the verdict is %v: %v", v.Result, v.Err)
+			}
+		})
+	}
+	all.Wait()
+	server.Resume()
+	t.Logf("told: %v", one.down())
+	one.up()
+	if v := two.guard.Open(context.Background(), config(), attempt("carol"), granted); v.Result != login.Granted {
+		t.Errorf("at the other instance: %v", v.Err)
+	}
+}
+
 // TestSluggish pins that a server that is always slow is not taken into use and out
 // of it by turns, with a warning each time.
 func TestSluggish(t *testing.T) {
@@ -222,7 +252,7 @@ func TestSluggish(t *testing.T) {
 	defer detach()
 	t.Logf("told: %v", in.down())
 	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		in.guard.Open(context.Background(), config(), attempt("dave"), func(context.Context) login.Verdict {
+		in.guard.Open(context.Background(), config(), attempt("dave"), func(context.Context, bool) login.Verdict {
 			return login.Verdict{Result: login.Granted}
 		})
 	}
@@ -254,7 +284,7 @@ func TestClientGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for range 20 {
-		in.guard.Open(ctx, config(), attempt("ann"), func(context.Context) login.Verdict {
+		in.guard.Open(ctx, config(), attempt("ann"), func(context.Context, bool) login.Verdict {
 			return login.UnavailableFor(context.Canceled)
 		})
 	}
@@ -265,7 +295,7 @@ func TestClientGone(t *testing.T) {
 }
 
 func BenchmarkLogin(b *testing.B) {
-	granted := func(context.Context) login.Verdict { return login.Verdict{Result: login.Granted} }
+	granted := func(context.Context, bool) login.Verdict { return login.Verdict{Result: login.Granted} }
 	cfg := config()
 	run := func(b *testing.B, g *guard.Guard) {
 		b.ReportAllocs()

@@ -42,10 +42,10 @@ func TestKeys(t *testing.T) {
 	cfg.SourceFailures = 2
 	for n, v := range verdicts {
 		a := &login.Attempt{User: user, Secret: login.Secret(password + strconv.Itoa(n)), Remote: netip.MustParseAddr(address)}
-		in.guard.Open(context.Background(), cfg, a, func(context.Context) login.Verdict { return v })
+		in.guard.Open(context.Background(), cfg, a, func(context.Context, bool) login.Verdict { return v })
 	}
 	cfg.SourceFailures = 100
-	in.guard.Open(context.Background(), cfg, attempt("bob"), func(context.Context) login.Verdict { return login.DeniedWith("") })
+	in.guard.Open(context.Background(), cfg, attempt("bob"), func(context.Context, bool) login.Verdict { return login.DeniedWith("") })
 	if _, err := in.guard.LiftAccount(context.Background(), cfg, "carol"); err != nil {
 		t.Fatal(err)
 	}

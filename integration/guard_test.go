@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -93,4 +94,34 @@ func TestGuessing(t *testing.T) {
 		wantIn(t, way, "127.0.8.251", "alice@d", password)
 	}
 	c.Stop()
+}
+
+// A backend that is told a part of the name only has one budget for all that become
+// the same.
+func TestGuessingByTemplate(t *testing.T) {
+	password := secret("Owner-Of-Alice-71")
+	ca := imaptest.NewCA(t)
+	d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}}), Extra: everySpelling}, map[string]string{"alice": password})
+	addr, imaps, auth := freeAddr(t), freeAddr(t), freeAddr(t)
+	startCaddy(t, site{
+		Backend: upstream(d.IMAP(), ca) + "\n\t\t\tusername {imap.user.local}", IMAP: addr, IMAPS: imaps, Auth: auth,
+		AuthOptions: "identity {imap.user.local}@example.org",
+		Guard:       "failure_delay 1ms",
+	}.String())
+	awaitCertificate(t, addr)
+	ways := doors(imaps, auth)
+	wantIn(t, ways[0], "127.0.9.1", "alice", password)
+	for i := range 40 {
+		user := fmt.Sprintf(`z%d@x\alice`, i)
+		if i%2 == 1 {
+			user = fmt.Sprintf("z%d\uff20x\\alice", i)
+		}
+		if _, err := ways[i%2].login(fmt.Sprintf("127.0.8.%d", i+1), user, nextGuess()); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := d.Denied(); n != accountFailures-knownReserve {
+		t.Errorf("Dovecot has refused %d guesses for alice, want %d", n, accountFailures-knownReserve)
+	}
+	wantIn(t, ways[0], "127.0.8.200", "alice", password)
 }

@@ -11,8 +11,8 @@ import (
 
 // How much is kept of one account.
 const (
-	maxKnown   = 16
-	maxGranted = 8
+	maxKnown   = 32
+	maxGranted = 16
 	maxRefused = 16
 
 	// knownFor is for how long a source is known that does not log in again.
@@ -20,6 +20,8 @@ const (
 	// grantedAgain is how soon after a failure a password that was right before
 	// is asked about again.
 	grantedAgain = time.Minute
+	// unansweredAgain is the same for one about which the backend said nothing.
+	unansweredAgain = time.Minute
 	// refusedFor is for how long it is remembered how often a password was
 	// refused that nobody tries again.
 	refusedFor = 24 * time.Hour
@@ -74,14 +76,17 @@ type known struct {
 
 type granted struct {
 	pair shortID
-	// try and exact are how it was spelled, and at is when; never if it has
-	// failed since.
-	try, exact shortID
-	at         instant
-	// again is when it may be asked about whatever the budget is; asking says
-	// that it is being asked about so.
-	again  instant
-	asking bool
+	// tries and exact are how it was spelled, the latest first, and at is when;
+	// never if it has failed since.
+	tries [4]shortID
+	exact shortID
+	at    instant
+	// again is when it may be asked about whatever the budget is, and failed when
+	// it was not right lately; asking says that it is being asked about so.
+	again, failed instant
+	// asking says that it is being asked about so; wrong, that the backend has
+	// plainly refused it.
+	asking, wrong bool
 }
 
 type refused struct {
@@ -132,21 +137,25 @@ func (a *account) isLatest(pair shortID) bool {
 
 // freely says whether an attempt may be asked about whatever the budget is, since
 // the password was right before: always, if it is spelled as it was then and has not
-// failed since. Spelled in another way, or a minute after it has failed, it may be
-// asked about once at a time, which is claimed: who knows an old password could else
-// have it asked in many spellings at once.
-func (a *account) freely(t *ticket, now instant) (free, claimed bool) {
+// failed since. A minute after it has failed, and in another spelling that has not
+// failed lately, it may be asked about once at a time, which is claimed: who knows an
+// old password, or that of a namesake, could else have it asked as often as there are
+// spellings. If another one has claimed it, it is worth to wait.
+func (a *account) freely(cfg *Config, t *ticket, now instant) (free, claimed, wait bool) {
 	g := a.grantOf(t.pair)
 	switch {
 	case g == nil:
-		return false, false
-	case g.again == 0 && g.try == t.try:
-		return true, false
-	case g.asking || g.again != 0 && (now < g.again || !a.isLatest(t.pair)):
-		return false, false
+		return false, false, false
+	case g.again == 0 && slices.Contains(g.tries[:], t.try):
+		return true, false, false
+	case g.again == 0 && now.since(g.failed) < cfg.Window,
+		g.again != 0 && (now < g.again || g.wrong && !a.isLatest(t.pair)):
+		return false, false, false
+	case g.asking:
+		return false, false, true
 	}
 	g.asking = true
-	return true, true
+	return true, true, false
 }
 
 // unreserve gives a reservation back.
@@ -174,8 +183,16 @@ func (a *account) count(f failure, most int) {
 // grant remembers a right password and its source, and forgives what that source
 // got wrong before.
 func (a *account) grant(cfg *Config, t *ticket, now instant) {
-	a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.pair == t.pair })
-	a.granted = last(a.granted, maxGranted, granted{pair: t.pair, try: t.try, exact: t.exact, at: now})
+	g := granted{pair: t.pair, exact: t.exact, at: now, failed: never}
+	if old := a.grantOf(t.pair); old != nil {
+		g.failed, g.tries = old.failed, old.tries
+	}
+	if !slices.Contains(g.tries[:], t.try) {
+		copy(g.tries[1:], g.tries[:])
+		g.tries[0] = t.try
+	}
+	a.granted = slices.DeleteFunc(a.granted, func(old granted) bool { return old.pair == t.pair })
+	a.granted = last(a.granted, maxGranted, g)
 	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return r.try == t.try })
 	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool { return f.ticket == t.id })
 	if t.hasSource {
@@ -209,34 +226,45 @@ func (a *account) forgive(cfg *Config, t *ticket, now instant) {
 	}
 }
 
-// doubt remembers that a password has failed that may have been right before.
-func (a *account) doubt(pair shortID, now instant) {
-	if g := a.grantOf(pair); g != nil {
-		g.at, g.again = never, now.add(grantedAgain)
+// doubt remembers that a password has failed that may have been right before. In
+// another spelling it is not what was right.
+func (a *account) doubt(t *ticket, wrong bool, now instant) {
+	g := a.grantOf(t.pair)
+	if g == nil {
+		return
+	}
+	g.failed = now
+	if g.again != 0 || slices.Contains(g.tries[:], t.try) {
+		g.at, g.again, g.wrong = never, now.add(grantedAgain), g.wrong || wrong
 	}
 }
 
 // wonder remembers whether the backend owes an answer about a password. If it was
 // right before, the owner has it.
 func (a *account) wonder(cfg *Config, s *settlement, now instant) {
-	if !s.unanswered && !s.decided() || s.unanswered && s.free {
-		return
-	}
-	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return u.pair == s.pair })
-	if s.unanswered {
+	switch {
+	case s.decided():
+		a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return u.pair == s.pair })
+	case s.unanswered && !s.free:
+		a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return u.pair == s.pair })
 		a.unanswered = last(a.unanswered, 2*cfg.AccountFailures, unanswered{s.pair, now})
 	}
 }
 
-// wonders returns for how long the backend owes answers about so many passwords that
-// another one would be too many; 0 if it does not. The same one is asked about again.
-func (a *account) wonders(cfg *Config, t *ticket, now instant) time.Duration {
+// wonders returns for how long not to ask about a password, since the backend owes an
+// answer about it, or about as many others as the limit; 0 if there is no such
+// reason. The same one may be asked about again after a minute.
+func (a *account) wonders(cfg *Config, t *ticket, limit int, now instant) time.Duration {
 	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return now.since(u.at) >= cfg.Window })
-	excess := len(a.unanswered) - cfg.AccountFailures
-	if excess < 0 || slices.ContainsFunc(a.unanswered, func(u unanswered) bool { return u.pair == t.pair }) {
-		return 0
+	for _, u := range a.unanswered {
+		if u.pair == t.pair {
+			return max(0, unansweredAgain-now.since(u.at))
+		}
 	}
-	return cfg.Window - now.since(a.unanswered[excess].at)
+	if excess := len(a.unanswered) - limit; excess >= 0 {
+		return cfg.Window - now.since(a.unanswered[excess].at)
+	}
+	return 0
 }
 
 // refuse remembers a wrong password. If it was right before, and is the last that
@@ -251,7 +279,6 @@ func (a *account) refuse(t *ticket, code imap.ResponseCode, now instant) {
 		r.next = now.add(grantedAgain)
 	} else {
 		r.next = now.add(refusedAgain[min(r.times, len(refusedAgain))-1])
-		a.granted = slices.DeleteFunc(a.granted, func(g granted) bool { return g.pair == t.pair })
 	}
 	a.refused = slices.DeleteFunc(a.refused, func(old refused) bool { return old.try == t.try })
 	a.refused = last(a.refused, maxRefused, r)
@@ -292,7 +319,7 @@ func (a *account) settle(cfg *Config, s *settlement, now instant) {
 	}
 	if s.counts() {
 		a.count(failure{s.id, s.home, now, s.stale}, 2*cfg.AccountFailures)
-		a.doubt(s.pair, now)
+		a.doubt(s.ticket, s.result == login.Denied, now)
 	}
 	a.wonder(cfg, s, now)
 	switch s.result {

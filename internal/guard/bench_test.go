@@ -45,7 +45,7 @@ func BenchmarkLogin(b *testing.B) {
 		b.Run(bc.name, func(b *testing.B) {
 			g, cfg := New([]byte("secret"), Events{}), benchConfig(b)
 			cfg.PositiveCache = bc.cache
-			ask := func(context.Context) login.Verdict { return v[bc.verdict] }
+			ask := func(context.Context, bool) login.Verdict { return v[bc.verdict] }
 			attempts := make([]*login.Attempt, bc.accounts)
 			for i := range attempts {
 				attempts[i] = attempt(fmt.Sprintf(`CORP\user%d`, i), "correct-horse-battery", addr(i%25000))
@@ -135,7 +135,7 @@ func TestOverhead(t *testing.T) {
 	g, cfg := New([]byte("secret"), Events{}), benchConfig(t)
 	for name, v := range map[string]login.Verdict{"granted": {Result: login.Granted}, "denied": login.DeniedWith("")} {
 		n := 0
-		ask := func(context.Context) login.Verdict { return v }
+		ask := func(context.Context, bool) login.Verdict { return v }
 		bench := testing.Benchmark(func(b *testing.B) {
 			for b.Loop() {
 				n++

@@ -54,11 +54,9 @@ func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 	if g := a.grantOf(t.pair); g != nil && t.checkOnly && g.exact == t.exact && now.since(g.at) < cfg.PositiveCache {
 		return decision{what: grantMemory}
 	}
-	if free, claimed := a.freely(t, now); free {
+	free, claimed, busy := a.freely(cfg, t, now)
+	if free {
 		return decision{what: askFreely, claimed: claimed}
-	}
-	if until := a.wonders(cfg, t, now); until > 0 {
-		return decision{what: refuseNow, why: ErrUnanswered, until: until}
 	}
 	a.expire(now.add(-cfg.Window))
 	// The reserve is for who comes with something new. A device that goes on
@@ -68,10 +66,13 @@ func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 	if !d.known {
 		limit -= cfg.KnownReserve
 	}
+	until := a.wonders(cfg, t, limit, now)
 	switch {
-	case len(a.failures) >= limit:
+	case until > 0:
+		return decision{what: refuseNow, why: ErrUnanswered, until: until}
+	case len(a.failures) >= limit && !busy:
 		d.why, d.until = ErrHeld, a.until(cfg, limit, now)
-	case len(a.failures)+len(a.pending) >= limit:
+	case busy, len(a.pending) > 0 && max(len(a.failures), len(a.unanswered))+len(a.pending) >= limit:
 		if a.settled == nil {
 			a.settled = make(chan struct{})
 		}

@@ -69,7 +69,7 @@ func TestSpelledOtherwise(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)
 			for i, a := range []login.Attempt{tc.first, tc.second} {
-				v := w.Open(t.Context(), w.cfg, &a, func(context.Context) login.Verdict { w.asked++; return login.DeniedWith("") })
+				v := w.Open(t.Context(), w.cfg, &a, func(context.Context, bool) login.Verdict { w.asked++; return login.DeniedWith("") })
 				if got, want := word(v), i == 1 && tc.remembered; (got == "remembered") != want || v.Result != login.Denied {
 					t.Errorf("attempt %d: %s", i, got)
 				}

@@ -113,7 +113,7 @@ var errPanic = errors.New("the login broke off")
 func (g *Guard) ask(ctx context.Context, q *inquiry, d decision) login.Verdict {
 	v := login.UnavailableFor(errPanic)
 	defer func() { g.settle(ctx, q, d, &v) }()
-	v = q.ask(ctx)
+	v = q.ask(ctx, d.what == askFreely)
 	return v
 }
 
@@ -125,7 +125,7 @@ func (g *Guard) settle(ctx context.Context, q *inquiry, d decision, v *login.Ver
 	}
 	free := d.what == askFreely
 	s := settlement{ticket: &q.ticket, result: v.Result, code: v.Code, suspect: v.Suspect, free: free, claimed: d.claimed,
-		stale: free || d.again, unanswered: v.Unanswered && v.Result == login.Unavailable && q.cfg.Answers.lately(now)}
+		stale: free || d.again, unanswered: v.Unanswered && q.cfg.Answers.lately(now)}
 	if v.Result == login.Throttled {
 		s.backoff = min(max(v.Backoff, 0), maxBackoff)
 	}

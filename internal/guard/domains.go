@@ -13,10 +13,6 @@ import (
 // alone, are user@example.org if DOM stands for example.org. Its zero value knows
 // none.
 type Domains struct {
-	// LocalOnly says that the backend is not told the domain, so that all users
-	// with one local part are one.
-	LocalOnly bool
-
 	// byName has the domain for the short name, and for the domain itself.
 	byName map[string]string
 	// first is the domain of names that have none, or one that is not mapped.
@@ -64,7 +60,7 @@ func (d *Domains) read(name string) spelling {
 	var s spelling
 	local, domain, delegate := d.split(fold(strings.TrimSpace(name)))
 	s.delegate = delegate
-	if domain == "" || d.LocalOnly {
+	if domain == "" {
 		domain = d.first
 	}
 	if known, ok := d.byName[domain]; ok {
@@ -90,6 +86,10 @@ func at(local, domain string) string {
 const separators = `/\`
 
 func (d *Domains) split(name string) (local, domain string, delegate bool) {
+	// To a Dovecot with master users, alice*admin is admin.
+	if i := strings.LastIndexByte(name, '*'); i >= 0 && i+1 < len(name) {
+		name, delegate = name[i+1:], true
+	}
 	name = strings.TrimLeft(name, separators)
 	first, separator, rest := cut(name)
 	second, _, third := cut(rest)
@@ -100,7 +100,7 @@ func (d *Domains) split(name string) (local, domain string, delegate bool) {
 	case strings.Contains(first, "@"):
 		local, delegate = first, true
 	case separator == '\\', third != "", mapped:
-		domain, local, delegate = first, second, third != ""
+		domain, local, delegate = first, second, delegate || third != ""
 	default:
 		local, delegate = first, true
 	}

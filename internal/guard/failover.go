@@ -69,6 +69,7 @@ func (f *failover) admit(ctx context.Context, m *memory, q *inquiry, d decision)
 		return err
 	})
 	if err != nil {
+		l.leaveOpen(Settlement{Ticket: q.id, Account: q.account, Now: now, Window: q.cfg.Window})
 		return nil, false
 	}
 	m.learn(q, got, now)
@@ -90,7 +91,7 @@ func (f *failover) admit(ctx context.Context, m *memory, q *inquiry, d decision)
 // settle tells the store.
 func (f *failover) settle(ctx context.Context, cfg *Config, s *settlement, now time.Time) {
 	l := f.current.Load()
-	if l == nil || l.state.Load() == linkDown {
+	if l == nil {
 		return
 	}
 	told := Settlement{
@@ -105,7 +106,12 @@ func (f *failover) settle(ctx context.Context, cfg *Config, s *settlement, now t
 	if s.free && !told.Granted && !told.Failed && s.backoff == 0 {
 		return // nothing was reserved, and nothing has come of it
 	}
-	_ = l.call(ctx, func(ctx context.Context) error { return l.store.Settle(ctx, told) })
+	if l.state.Load() == linkDown || l.call(ctx, func(ctx context.Context) error { return l.store.Settle(ctx, told) }) != nil {
+		if !s.free {
+			// What has come of it is counted here, and merged.
+			l.leaveOpen(Settlement{Ticket: s.id, Account: s.account, Now: now, Window: cfg.Window})
+		}
+	}
 }
 
 // lift has the store forget as well. Who asks for it is told if it could not.

@@ -134,7 +134,7 @@ func lead(ctx context.Context, w *world, how string, led chan<- struct{}) {
 		}
 	}()
 	a := attempt("alice", "x", home)
-	v := w.Open(ctx, w.cfg, a, func(ctx context.Context) login.Verdict {
+	v := w.Open(ctx, w.cfg, a, func(ctx context.Context, _ bool) login.Verdict {
 		<-ctx.Done()
 		switch how {
 		case "panic":

@@ -50,8 +50,12 @@ type Config struct {
 	Answers *Answers
 }
 
-// Answers says when a backend was last heard to say whether a password is right.
+// Answers says when a backend was last heard to say whether a password is right, by
+// a clock that nobody sets.
 type Answers struct{ last atomic.Int64 }
+
+// began is when that clock did.
+var began = time.Now()
 
 // answering is for how long a backend that has said so is believed to be there. A
 // login that gets no answer may take half as long to find out.
@@ -59,13 +63,17 @@ const answering = 20 * time.Second
 
 func (a *Answers) note(now time.Time) {
 	if a != nil {
-		a.last.Store(now.UnixNano())
+		a.last.Store(int64(now.Sub(began)))
 	}
 }
 
 // lately says whether the backend has answered, so that it is there.
 func (a *Answers) lately(now time.Time) bool {
-	return a != nil && now.Sub(time.Unix(0, a.last.Load())) < answering
+	if a == nil {
+		return false
+	}
+	last := a.last.Load()
+	return last != 0 && now.Sub(began)-time.Duration(last) < answering
 }
 
 // Events are told to the operator. The functions must not block.
@@ -109,8 +117,9 @@ func New(secret []byte, events Events) *Guard {
 	}
 }
 
-// Ask is how the backend is asked. It has to come to an end on its own.
-type Ask func(context.Context) login.Verdict
+// Ask is how the backend is asked. It has to come to an end on its own. It is told
+// whether the password was right before.
+type Ask func(ctx context.Context, right bool) login.Verdict
 
 // Open decides about an attempt of somebody who wants a session: from memory, by
 // refusing to decide now, or by asking. Only what was asked is ever granted.

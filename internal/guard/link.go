@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,11 @@ type link struct {
 	state   atomic.Int32
 	// failed is sent to when the state becomes linkDown.
 	failed chan error
-	done   sync.WaitGroup
+	// open are attempts for which the store may hold a reservation that it was not
+	// told the end of.
+	mu   sync.Mutex
+	open []Settlement
+	done sync.WaitGroup
 }
 
 // The states of a link. While it is merging, what is settled goes to the store
@@ -68,6 +73,36 @@ func (l *link) fail(err error) {
 	if l.state.Swap(linkDown) != linkDown {
 		l.failed <- err
 	}
+}
+
+// maxOpen is how many reservations are taken back; the others end by themselves.
+const maxOpen = 1000
+
+// leaveOpen remembers that the store may hold a reservation.
+func (l *link) leaveOpen(s Settlement) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open) < maxOpen {
+		l.open = append(l.open, s)
+	}
+}
+
+// settleOpen takes reservations back that were left open. Their attempts are over, or go
+// on without one.
+func (l *link) settleOpen(ctx context.Context) error {
+	l.mu.Lock()
+	open := l.open
+	l.open = nil
+	l.mu.Unlock()
+	for i, s := range open {
+		if err := l.store.Settle(ctx, s); err != nil {
+			l.mu.Lock()
+			l.open = append(l.open, open[i:]...)
+			l.mu.Unlock()
+			return err
+		}
+	}
+	return nil
 }
 
 // run merges what was counted here with what the store has, at the beginning and
@@ -113,7 +148,7 @@ func (l *link) merge(ctx context.Context) (rest time.Duration, err error) {
 	rest = restMerging * time.Since(start)
 	ctx, cancel := context.WithTimeout(ctx, mergeTimeout)
 	defer cancel()
-	if err = sound(func() error { return l.store.Merge(ctx, s) }); err != nil {
+	if err = sound(func() error { return errors.Join(l.settleOpen(ctx), l.store.Merge(ctx, s)) }); err != nil {
 		l.fail(err)
 	} else {
 		// One that always answers late would be in use and out of use by turns, so

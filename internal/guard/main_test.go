@@ -77,7 +77,7 @@ func attempt(user, secret, from string) *login.Attempt {
 
 // backend answers an attempt.
 func (w *world) backend(a *login.Attempt) Ask {
-	return func(ctx context.Context) login.Verdict {
+	return func(ctx context.Context, _ bool) login.Verdict {
 		if w.takes > 0 {
 			select {
 			case <-time.After(w.takes):

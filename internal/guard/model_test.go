@@ -41,7 +41,7 @@ func (m *model) decide(account, secret, from string, now time.Time) (what string
 	// as one that was right.
 	var refusals int
 	var next time.Time
-	var wasRight, failed, latest, known bool
+	var wasRight, failed, wrong, latest, known bool
 	var lastFailure time.Time
 	for _, t := range m.tries {
 		if t.account != account {
@@ -51,7 +51,7 @@ func (m *model) decide(account, secret, from string, now time.Time) (what string
 			known = known || t.from == from && from != "" && now.Sub(t.at) < knownFor
 			latest = t.secret == secret
 			if latest {
-				wasRight, failed, refusals = true, false, 0
+				wasRight, failed, wrong, refusals = true, false, false, 0
 			}
 		}
 		if t.secret != secret || !t.counts {
@@ -59,6 +59,7 @@ func (m *model) decide(account, secret, from string, now time.Time) (what string
 		}
 		failed, lastFailure = true, t.at
 		if t.result == login.Denied {
+			wrong = true
 			refusals++
 			next = t.at.Add(refusedAgain[min(refusals, len(refusedAgain))-1])
 			if wasRight && latest {
@@ -71,7 +72,7 @@ func (m *model) decide(account, secret, from string, now time.Time) (what string
 	if refusals > 0 && now.Before(next) {
 		return "remembered", false, false
 	}
-	if wasRight && (!failed || latest && now.Sub(lastFailure) >= grantedAgain) {
+	if wasRight && (!failed || (latest || !wrong) && now.Sub(lastFailure) >= grantedAgain) {
 		return "ask", true, true
 	}
 	limit := m.cfg.AccountFailures

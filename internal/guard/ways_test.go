@@ -1,12 +1,17 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/emersion/go-imap/v2"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -132,7 +137,7 @@ func TestUnanswered(t *testing.T) {
 		for i := range 100 {
 			w.open("alice", fmt.Sprint("guess", i), addr(i))
 		}
-		w.expectAsked(1 + w.cfg.AccountFailures)
+		w.expectAsked(1 + w.cfg.AccountFailures - w.cfg.KnownReserve)
 		a := attempt("alice", "guess", thief)
 		if v := w.Open(t.Context(), w.cfg, a, w.backend(a)); !errors.Is(v.Err, ErrUnanswered) || v.Result != login.Throttled {
 			t.Errorf("verdict %v", v)
@@ -140,16 +145,24 @@ func TestUnanswered(t *testing.T) {
 		if holds, _ := w.Holds(); len(holds) != 1 || time.Until(holds[0].Until) != w.cfg.Window {
 			t.Errorf("holds: %v", holds)
 		}
-		// The same one may be asked about again, and the owner is not concerned.
-		w.expect("unavailable", "alice", "guess0", thief)
+		// The owner is not concerned, nor is a known source by a few.
 		w.expect("granted", "alice", "right", home)
+		w.expect("unavailable", "alice", "from the office", office)
+		w.expect("throttled", "alice", "from the office too", office)
 		w.expect("granted", "bob", "new here", home)
 		if _, err := w.LiftAccount(t.Context(), w.cfg, "alice"); err != nil {
 			t.Error(err)
 		}
-		for i := range w.cfg.AccountFailures {
+		// The same one may be asked about again, a minute later.
+		w.expect("unavailable", "alice", "once more", thief)
+		w.expect("throttled", "alice", "once more", thief)
+		time.Sleep(unansweredAgain)
+		w.expect("granted", "bob", "bobs", home)
+		w.expect("unavailable", "alice", "once more", thief)
+		for i := range 2 {
 			w.expect("unavailable", "alice", fmt.Sprint("once more", i), thief)
 		}
+		w.expect("throttled", "alice", "and again", thief)
 		time.Sleep(w.cfg.Window)
 		w.expect("unavailable", "alice", "later", thief)
 		w.expectNothingPending(w.Guard)
@@ -192,4 +205,218 @@ func TestNoTrace(t *testing.T) {
 			t.Fatalf("%d accounts are remembered", n)
 		}
 	}
+}
+
+// TestNamesakesPassword pins that a namesake's own password, with which he logs in
+// again and again, is asked about for the other within the budget.
+func TestNamesakesPassword(t *testing.T) {
+	for _, pause := range []time.Duration{0, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			victim := 0
+			w.answer = func(a *login.Attempt) login.Verdict {
+				if a.User == "alice@evil" {
+					return login.Verdict{Result: login.Granted}
+				}
+				victim++
+				return login.DeniedWith("")
+			}
+			for i := range 25 {
+				w.expect("granted", "alice@evil", "his own", thief)
+				w.open(fmt.Sprint("alice@victim/", i), "his own", thief)
+				w.open("alice@victim", "his own", thief)
+				time.Sleep(pause)
+			}
+			if victim > w.cfg.AccountFailures {
+				t.Errorf("%d wrong passwords for the victim", victim)
+			}
+		})
+	}
+}
+
+// TestUnansweredAtOnce pins that no more are under way at once than may be.
+func TestUnansweredAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.takes = time.Second
+		w.answer = func(a *login.Attempt) login.Verdict {
+			if a.User == "bob" {
+				return login.Verdict{Result: login.Granted}
+			}
+			return silent(a)
+		}
+		w.expect("granted", "bob", "x", office)
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() { w.open("alice", fmt.Sprint("guess", i), addr(i)) })
+		}
+		all.Wait()
+		w.expectAsked(1 + w.cfg.AccountFailures - w.cfg.KnownReserve)
+		w.expectNothingPending(w.Guard)
+	})
+}
+
+// TestUnansweredKnown pins that the reserve is kept for who is known, even if all
+// passwords are new, as after a restart.
+func TestUnansweredKnown(t *testing.T) {
+	w := newWorld(t)
+	w.expect("granted", "alice", "right", home)
+	s := w.Snapshot()
+	w.Guard = w.instance()
+	w.Restore(s)
+	w.answer = func(a *login.Attempt) login.Verdict {
+		if a.Secret == "right" {
+			return login.Verdict{Result: login.Granted}
+		}
+		return silent(a)
+	}
+	w.expect("granted", "bob", "right", thief)
+	for i := range 10 {
+		w.open("alice", fmt.Sprint("guess", i), thief)
+	}
+	w.expect("throttled", "alice", "right", thief)
+	w.expect("granted", "alice", "right", home)
+}
+
+// TestSpellingsAtOnce pins that an owner may have his name spelled in many ways at
+// once, with the password that was right, during an attack.
+func TestSpellingsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.expect("granted", "alice", "right", office)
+		for i := range 3 {
+			w.expect("denied", "alice", fmt.Sprint("guess", i), addr(i))
+		}
+		w.takes = 100 * time.Millisecond
+		var all sync.WaitGroup
+		for _, spelling := range []string{"alice", "alice/a", "alice/b", "alice/c", `CORP\alice`} {
+			all.Go(func() { w.expect("granted", spelling, "right", home) })
+		}
+		all.Wait()
+		w.expectNothingPending(w.Guard)
+	})
+}
+
+// TestTwoForms pins that a client which tries both commands with a name of which the
+// backend takes it by one only gets in during an attack.
+func TestTwoForms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.answer = func(a *login.Attempt) login.Verdict {
+			if a.Secret == "right" && a.Form == login.FormAuthenticate {
+				return login.Verdict{Result: login.Granted}
+			}
+			return login.DeniedWith("")
+		}
+		both := func() (got string) {
+			for _, form := range []login.Form{login.FormLogin, login.FormAuthenticate} {
+				a := attempt("alice@d/shared", "right", home)
+				a.Form = form
+				got = word(w.Open(t.Context(), w.cfg, a, w.backend(a)))
+			}
+			return got
+		}
+		for i := range 30 {
+			if got := both(); got != "granted" {
+				t.Errorf("the owner is told %s", got)
+			}
+			if i > 5 {
+				w.open("alice", fmt.Sprint("guess", i), addr(i))
+			}
+			time.Sleep(5 * time.Minute)
+		}
+	})
+}
+
+// TestSuspectBefore pins that a password that was right and is not the latest is
+// asked about again after the backend has let it in and then knew nothing of it.
+func TestSuspectBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hiccup := false
+		w.answer = func(a *login.Attempt) login.Verdict {
+			switch {
+			case a.Secret == "one" && hiccup:
+				v := login.ThrottledFor("", 0, errors.New("not connected"))
+				v.Suspect = true
+				return v
+			case a.Secret == "one" || a.Secret == "two":
+				return login.Verdict{Result: login.Granted}
+			}
+			return login.DeniedWith("")
+		}
+		w.expect("granted", "alice", "one", office)
+		w.expect("granted", "alice", "two", home)
+		for i := range 3 {
+			w.expect("denied", "alice", fmt.Sprint("guess", i), thief)
+		}
+		hiccup = true
+		w.expect("throttled", "alice", "one", phoneIP)
+		hiccup = false
+		w.expect("held", "alice", "one", phoneIP)
+		time.Sleep(time.Minute)
+		w.expect("granted", "alice", "one", phoneIP)
+	})
+}
+
+// TestEverythingAtOnce has all there is happen at the same time, with room for few
+// accounts: no reservation is lost.
+func TestEverythingAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Window = 50 * time.Millisecond
+	w.cfg.SourceBan = 5 * time.Millisecond
+	w.cfg.PositiveCache = time.Millisecond
+	for i := range w.memory.accounts {
+		w.memory.accounts[i].max = 2 // eviction all the time
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				user := fmt.Sprint("u", rand.IntN(300))
+				if rand.IntN(3) > 0 {
+					user = fmt.Sprint("alice/", rand.IntN(4))
+				}
+				a := attempt(user, fmt.Sprint("p", rand.IntN(6)), fmt.Sprintf("192.0.2.%d", rand.IntN(5)+1))
+				if rand.IntN(2) == 0 {
+					a.Form = login.FormLogin
+				}
+				ask := func(context.Context, bool) login.Verdict {
+					time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
+					switch rand.IntN(6) {
+					case 0:
+						return login.Verdict{Result: login.Granted}
+					case 1:
+						v := login.ThrottledFor(imap.ResponseCodeLimit, time.Duration(rand.IntN(2))*time.Millisecond, errors.New("x"))
+						v.Suspect = true
+						return v
+					case 2:
+						return silent(a)
+					default:
+						return login.DeniedWith("")
+					}
+				}
+				if rand.IntN(2) == 0 {
+					w.Open(ctx, w.cfg, a, ask)
+				} else {
+					w.Check(ctx, w.cfg, a, ask)
+				}
+			}
+		})
+	}
+	all.Go(func() {
+		for ctx.Err() == nil {
+			s := w.Snapshot()
+			w.Restore(s)
+			_, _ = w.LiftAccount(ctx, w.cfg, "alice")
+			_, _ = w.LiftSource(ctx, netip.MustParseAddr("192.0.2.1"))
+			w.Holds()
+			w.Knows(w.cfg, "alice")
+			time.Sleep(time.Millisecond)
+		}
+	})
+	all.Wait()
+	w.expectNothingPending(w.Guard)
 }

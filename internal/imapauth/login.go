@@ -150,7 +150,7 @@ func (c *Client) authenticate(ctx context.Context, a *login.Attempt, command Aut
 	}
 	c.noteCode(&r)
 	v := classify(&r)
-	v.Unanswered = v.Result == login.Unavailable
+	v.Unanswered = v.Result == login.Unavailable || v.Result == login.Throttled
 	return v
 }
 

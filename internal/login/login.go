@@ -80,11 +80,22 @@ type Attempt struct {
 
 // ErrUnsafe says that credentials hold something that no backend should ever
 // be asked about.
-var ErrUnsafe = errors.New("empty, or with a NUL, CR or LF in it")
+var ErrUnsafe = errors.New("empty, too long, or with a NUL, CR or LF in it")
 
-// Check refuses credentials that must never reach a backend: an empty user name
-// or password, and any NUL, CR or LF, which could end a command early.
+// Longer names and passwords than these, in bytes, nobody has. Exchange does not
+// say that such a password is wrong, but that the command is too long.
+const (
+	maxUser   = 1024
+	maxSecret = 4096
+)
+
+// Check refuses credentials that must never reach a backend: a user name or password
+// that is empty or absurdly long, and any NUL, CR or LF, which could end a command
+// early.
 func (a *Attempt) Check() error {
+	if len(a.User) > maxUser || len(a.AuthzID) > maxUser || len(a.Secret) > maxSecret {
+		return ErrUnsafe
+	}
 	for _, s := range []string{a.User, string(a.Secret)} {
 		if s == "" || strings.ContainsAny(s, "\x00\r\n") {
 			return ErrUnsafe
