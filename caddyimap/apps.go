@@ -29,7 +29,7 @@ type appTable struct {
 	newest atomic.Pointer[App]
 	// gone are backends that the newest app does not have any more.
 	gone removed
-	// observers are called whenever there is another newest app.
+	// observers are called whenever an app has come or gone.
 	observers []func()
 }
 
@@ -56,20 +56,19 @@ func (t *appTable) choose() {
 			newest = a
 		}
 	}
-	before := t.newest.Swap(newest)
-	if before == newest {
-		return
+	if before := t.newest.Swap(newest); before != newest {
+		t.gone.change(before, newest)
+		drains.set(t.gone)
 	}
-	t.gone.change(before, newest)
-	drains.set(t.gone)
 	for _, f := range t.observers {
 		f()
 	}
 }
 
-// WhenConfigChanges has f called whenever other backends count than before: after
-// a configuration has started, or one that had an imap app is over without another.
-// It must not block. Packages with handlers call it in their init.
+// WhenConfigChanges has f called after a configuration with an imap app has started,
+// and when one is over, be it that it never came to be: what its handlers have begun
+// is for others to go on with then. f must not block. Packages with handlers call
+// it in their init.
 func WhenConfigChanges(f func()) {
 	apps.mu.Lock()
 	defer apps.mu.Unlock()

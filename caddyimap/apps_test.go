@@ -31,6 +31,8 @@ func TestTable(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var table appTable
+			told := 0
+			table.observers = []func(){func() { told++ }}
 			all := make(map[int]*App)
 			for i, step := range tc.steps {
 				id := max(step, -step)
@@ -48,6 +50,10 @@ func TestTable(t *testing.T) {
 				}
 				if got != tc.newest[i] {
 					t.Errorf("after step %d: app %d, want %d", i, got, tc.newest[i])
+				}
+				// Also of one that never counted: its handlers may have begun with somebody.
+				if told != i+1 {
+					t.Errorf("after step %d: told %d times", i, told)
 				}
 			}
 		})

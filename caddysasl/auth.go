@@ -97,8 +97,10 @@ type DovecotAuth struct {
 	usesDomain bool
 	// options are those that it was given.
 	options string
-	// app is the layer4 app that it belongs to; nil if it is elsewhere.
+	// app is the layer4 app that it belongs to, and layout that app's; nil if it is
+	// elsewhere.
 	app     *layer4.App
+	layout  *layout
 	backend backendRef
 
 	server *dovecotauth.Server

@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/mholt/caddy-l4/layer4"
+
+	"github.com/caddy-imap/caddy-imap/keptnet"
 )
 
 // layout says which handlers a configuration has on which listeners.
@@ -62,6 +64,7 @@ func (t *layoutTable) join(app *layer4.App, h *DovecotAuth) {
 	}
 	l.byOptions[h.options] = h
 	l.users++
+	h.app, h.layout = app, l
 }
 
 // leave forgets a handler whose configuration is over.
@@ -76,7 +79,7 @@ func (t *layoutTable) leave(app *layer4.App) {
 }
 
 // at returns the handlers that the configuration has on the listener of a local
-// address.
+// address, of those with the same options one.
 func (t *layoutTable) at(app *layer4.App, local net.Addr) (handlers []*DovecotAuth) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -84,17 +87,24 @@ func (t *layoutTable) at(app *layer4.App, local net.Addr) (handlers []*DovecotAu
 	if l == nil {
 		return nil
 	}
-	for _, p := range l.places {
-		if !slices.ContainsFunc(p.addrs, func(a caddy.NetworkAddress) bool { return listensAt(a, local) }) {
-			continue
-		}
-		for _, options := range p.options {
-			if h := l.byOptions[options]; h != nil {
-				handlers = append(handlers, h)
-			}
+	for _, options := range l.optionsAt(local) {
+		if h := l.byOptions[options]; h != nil {
+			handlers = append(handlers, h)
 		}
 	}
 	return handlers
+}
+
+// optionsAt returns the options that a connection to the local address may be served
+// with, each once.
+func (l *layout) optionsAt(local net.Addr) (all []string) {
+	for _, p := range l.places {
+		if slices.ContainsFunc(p.addrs, func(a caddy.NetworkAddress) bool { return listensAt(a, local) }) {
+			all = append(all, p.options...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func readPlaces(app *layer4.App) (places []place) {
@@ -144,6 +154,10 @@ func appendOptions(found []string, raw json.RawMessage) []string {
 // listensAt says whether a connection with that local address may have come to a
 // listener. Where it cannot be told, it may.
 func listensAt(listener caddy.NetworkAddress, local net.Addr) bool {
+	listener, err := keptnet.Plain(listener)
+	if err != nil {
+		return false // it will not start
+	}
 	if listener.IsFdNetwork() {
 		return true
 	}

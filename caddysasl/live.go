@@ -73,9 +73,9 @@ func (t *connectionTable) review() {
 	}
 }
 
-// serveNewest has a connection served by a handler that the newest configuration
-// has on its listener. If there is none, or it would not let the mail server in,
-// the connection is to end.
+// serveNewest has a connection served by the handler that the newest configuration
+// has on its listener. If there is none, or it would not let the mail server in, or
+// nobody can say which of several it is, the connection is to end.
 func (t *connectionTable) serveNewest(c *connection) {
 	var app *layer4.App
 	elsewhere := false
@@ -88,14 +88,9 @@ func (t *connectionTable) serveNewest(c *connection) {
 			app = h.app
 		}
 	}
-	var next *DovecotAuth
-	for _, h := range layouts.at(app, c.raw.LocalAddr()) {
-		if h.access.allows(c.raw.RemoteAddr()) && (next == nil || h.options == c.handler.options) {
-			next = h
-		}
-	}
+	next := c.successor(layouts.at(app, c.raw.LocalAddr()))
 	switch {
-	case next != nil:
+	case next != nil && next.access.allows(c.raw.RemoteAddr()):
 		c.handler = next
 		c.Adopt(next.server)
 	case !elsewhere:
@@ -103,11 +98,26 @@ func (t *connectionTable) serveNewest(c *connection) {
 	}
 }
 
+// successor returns which of the handlers on its listener is to take over: the one
+// with the same options, or with other ones if no other handler was or is there.
+// Where there are several, something such as a matcher has chosen among them, and
+// another would ask another backend, or tell other names.
+func (c *connection) successor(handlers []*DovecotAuth) *DovecotAuth {
+	for _, h := range handlers {
+		if h.options == c.handler.options {
+			return h
+		}
+	}
+	if before := c.handler.layout; len(handlers) == 1 && before != nil && len(before.optionsAt(c.raw.LocalAddr())) == 1 {
+		return handlers[0]
+	}
+	return nil
+}
+
 // join notes a handler that was provisioned, and leave forgets it.
 func (t *connectionTable) join(ctx caddy.Context, h *DovecotAuth) {
 	for _, module := range ctx.Modules() {
 		if app, ok := module.(*layer4.App); ok {
-			h.app = app
 			layouts.join(app, h)
 		}
 	}

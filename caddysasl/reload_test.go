@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -62,6 +64,22 @@ func newRunning(t *testing.T) *running {
 // any there is no imap app either.
 func (r *running) load(listeners map[string][]object) {
 	r.t.Helper()
+	if err := r.tryLoad(listeners, nil); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// loadFails does so, and wants an error.
+func (r *running) loadFails(listeners map[string][]object) {
+	r.t.Helper()
+	if err := r.tryLoad(listeners, nil); err == nil {
+		r.t.Fatal("the configuration was loaded")
+	}
+}
+
+// tryLoad loads a configuration, with more apps.
+func (r *running) tryLoad(listeners map[string][]object, more object) error {
+	r.t.Helper()
 	servers := make(object)
 	for addr, routes := range listeners {
 		servers[fmt.Sprint("srv", len(servers))] = object{"listen": []string{addr}, "routes": routes}
@@ -76,6 +94,7 @@ func (r *running) load(listeners map[string][]object) {
 	if len(listeners) == 0 {
 		apps = object{}
 	}
+	maps.Copy(apps, more)
 	b, err := json.Marshal(object{
 		"admin":   object{"disabled": true, "config": object{"persist": false}},
 		"storage": object{"module": "file_system", "root": r.storage},
@@ -85,9 +104,7 @@ func (r *running) load(listeners map[string][]object) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if err := caddy.Load(b, true); err != nil {
-		r.t.Fatal(err)
-	}
+	return caddy.Load(b, true)
 }
 
 // mailServer is a connection like Postfix's.
@@ -99,6 +116,14 @@ type mailServer struct {
 }
 
 func connectTo(t *testing.T, network, addr string) *mailServer {
+	t.Helper()
+	m := newMailServer(t, network, addr)
+	m.works("bob")
+	return m
+}
+
+// newMailServer has asked for nothing yet.
+func newMailServer(t *testing.T, network, addr string) *mailServer {
 	t.Helper()
 	nc, err := net.Dial(network, addr)
 	if err != nil {
@@ -113,21 +138,31 @@ func connectTo(t *testing.T, network, addr string) *mailServer {
 		t.Fatal(err)
 	}
 	skipGreeting(t, m.br)
-	m.works("bob")
 	return m
 }
 
 // works says that a password is checked, and whose name is told.
 func (m *mailServer) works(user string) {
 	m.t.Helper()
+	if got := m.ask(); got != user {
+		m.t.Fatalf("user %q, want %q", got, user)
+	}
+}
+
+// ask has a password checked, and returns whose name is told.
+func (m *mailServer) ask() (user string) {
+	m.t.Helper()
 	m.id++
 	_, err := fmt.Fprintf(m.nc, "AUTH\t%d\tPLAIN\tservice=smtp\tresp=AEJvYgB4\n", m.id)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if line, err := m.br.ReadString('\n'); err != nil || line != fmt.Sprintf("OK\t%d\tuser=%s\n", m.id, user) {
+	line, err := m.br.ReadString('\n')
+	user, ok := strings.CutPrefix(line, fmt.Sprintf("OK\t%d\tuser=", m.id))
+	if err != nil || !ok {
 		m.t.Fatalf("%q, %v", line, err)
 	}
+	return strings.TrimSuffix(user, "\n")
 }
 
 // reset says that the connection is reset, though nothing was asked.
@@ -167,7 +202,7 @@ func TestReload(t *testing.T) {
 	nested := func(route object) object {
 		return object{"handle": []object{{"handler": "subroute", "routes": []object{route}}}}
 	}
-	named := object{"identity": "{imap.user.local}@example.org"}
+	named, quick := object{"identity": "{imap.user.local}@example.org"}, object{"deadline": "4s"}
 	for _, tc := range []struct {
 		name          string
 		before, after listeners
@@ -188,6 +223,13 @@ func TestReload(t *testing.T) {
 		{"the listener is for others", listeners{here: {auth(nil)}}, listeners{here: {{"handle": []object{{"handler": "dovecot_userdb"}}}}, there: {auth(nil)}}, ""},
 		{"nothing is left", listeners{here: {auth(nil)}}, listeners{}, ""},
 		{"one of two handlers", listeners{here: {auth(nil)}}, listeners{here: {auth(object{"mechanisms": []string{"plain"}}), auth(nil)}}, "bob"},
+		{"one handler twice", listeners{here: {auth(nil)}}, listeners{here: {auth(named), auth(named)}}, "bob@example.org"},
+		// Which of several it is, something else has decided.
+		{"another of several changes", listeners{here: {auth(nil), auth(quick)}}, listeners{here: {auth(nil), auth(named)}}, "bob"},
+		{"this of several changes", listeners{here: {auth(nil), auth(quick)}}, listeners{here: {auth(named), auth(quick)}}, ""},
+		{"this of several is gone", listeners{here: {auth(nil), auth(quick)}}, listeners{here: {auth(quick)}}, ""},
+		{"several take its place", listeners{here: {auth(nil)}}, listeners{here: {auth(named), auth(quick)}}, ""},
+		{"listeners overlap", listeners{here: {auth(nil)}, ":" + port: {auth(quick)}}, listeners{here: {auth(named)}, ":" + port: {auth(quick)}}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRunning(t)
@@ -207,47 +249,113 @@ func TestReload(t *testing.T) {
 
 // TestReloadUnix is the same for a unix socket.
 func TestReloadUnix(t *testing.T) {
+	for _, network := range []string{"unix/", "kept/unix/"} {
+		t.Run(network, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s")
+			r := newRunning(t)
+			r.load(map[string][]object{network + path + "|0600": {auth(nil)}})
+			m := connectTo(t, "unix", path)
+			r.load(map[string][]object{network + path + "|0660": {auth(object{"identity": "{imap.user.local}@example.org"})}})
+			m.works("bob@example.org")
+			r.load(map[string][]object{network + path + "x|0660": {auth(nil)}})
+			m.reset()
+		})
+	}
+}
+
+// TestReloadUnixAfterFailure pins that a unix socket survives configurations that
+// cannot start. It would not without kept.
+func TestReloadUnixAfterFailure(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
+	here := "kept/unix/" + path + "|0600"
 	r := newRunning(t)
-	r.load(map[string][]object{"unix/" + path + "|0600": {auth(nil)}})
+	r.load(map[string][]object{here: {auth(nil)}})
 	m := connectTo(t, "unix", path)
-	r.load(map[string][]object{"unix/" + path + "|0660": {auth(object{"identity": "{imap.user.local}@example.org"})}})
-	m.works("bob@example.org")
-	r.load(map[string][]object{"unix/" + path + "x|0660": {auth(nil)}})
-	m.reset()
+	for range 6 { // layer4 opens listeners in no fixed order
+		r.loadFails(map[string][]object{here: {auth(object{"deadline": "4s"})}, "unix//no/such/directory/s": {auth(nil)}})
+	}
+	for range 2 {
+		m.works("bob")
+		connectTo(t, "unix", path)
+		r.load(map[string][]object{here: {auth(nil)}})
+	}
 }
 
 // TestReloadFails pins that a configuration that cannot start changes nothing, and
 // leaves nothing behind.
 func TestReloadFails(t *testing.T) {
 	here := freeAddr(t)
-	taken, err := net.Listen("tcp4", "127.0.0.2:0")
-	if err != nil {
-		t.Skip(err)
-	}
-	defer taken.Close()
 	r := newRunning(t)
 	r.load(map[string][]object{here: {auth(nil)}})
 	m := connectTo(t, "tcp", here)
-	b, err := json.Marshal(object{
-		"admin":   object{"disabled": true},
-		"storage": object{"module": "file_system", "root": r.storage},
-		"apps": object{
-			"imap":   object{"backends": object{"x": object{"upstreams": []object{{"dial": r.backend}}, "tls_mode": "off"}}},
-			"layer4": object{"servers": object{"a": object{"listen": []string{"unix//no/such/directory/s"}, "routes": []object{auth(nil)}}}},
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := caddy.Load(b, true); err == nil {
-		t.Fatal("the configuration was loaded")
-	}
+	r.loadFails(map[string][]object{"unix//no/such/directory/s": {auth(nil)}})
 	m.works("bob")
 	layouts.mu.Lock()
 	defer layouts.mu.Unlock()
 	if len(layouts.byApp) != 1 {
 		t.Errorf("%d layouts, want 1", len(layouts.byApp))
+	}
+}
+
+// failing is an app that cannot start.
+type failing struct{}
+
+// beforeFailing is what it does before it says so.
+var beforeFailing func()
+
+var errFailing = errors.New("failing as told")
+
+func init() { caddy.RegisterModule(new(failing)) }
+
+func (*failing) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "failing", New: func() caddy.Module { return new(failing) }}
+}
+
+func (*failing) Start() error {
+	beforeFailing()
+	return errFailing
+}
+
+func (*failing) Stop() error { return nil }
+
+// TestReloadFailsLate pins what becomes of a mail server that was served with a
+// configuration before that failed: it is served as the one says that runs, or not at
+// all.
+func TestReloadFailsLate(t *testing.T) {
+	here, there := freeAddr(t), freeAddr(t)
+	_, port, _ := net.SplitHostPort(here)
+	named := auth(object{"identity": "{imap.user.local}@never"})
+	for _, tc := range []struct{ name, addr string }{
+		{"on a listener of its own", there},
+		{"on the more specific one of two", here},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRunning(t)
+			r.load(map[string][]object{":" + port: {auth(nil)}})
+			var m *mailServer
+			never := false
+			beforeFailing = func() {
+				if nc, err := net.Dial("tcp", tc.addr); err == nil {
+					_ = nc.Close()
+					m = newMailServer(t, "tcp", tc.addr)
+					never = m.ask() == "bob@never"
+				}
+			}
+			// Caddy starts apps in no fixed order.
+			for tries := 0; !never; tries++ {
+				if tries == 100 {
+					t.Fatal("the configuration never served anybody")
+				}
+				if err := r.tryLoad(map[string][]object{tc.addr: {named}}, object{"failing": object{}}); err == nil || !strings.Contains(err.Error(), errFailing.Error()) {
+					t.Fatal(err)
+				}
+			}
+			if tc.addr == there {
+				m.reset()
+			} else {
+				m.works("bob")
+			}
+		})
 	}
 }
 
@@ -283,6 +391,11 @@ func TestListensAt(t *testing.T) {
 		{"unix//run/auth", tcp("127.0.0.1:12345"), false},
 		{":12345", socket, false},
 		{"kept/127.0.0.1:12345", tcp("127.0.0.1:12345"), true},
+		{"kept/unix//run/auth|0660", socket, true},
+		{"kept/unix//run/other|0660", socket, false},
+		{"kept/unix//run/auth|0660", tcp("127.0.0.1:12345"), false},
+		{"kept/unix//run/auth|0", socket, false},
+		{"kept/:12345", socket, false},
 		{"kept/:12345", tcp("127.0.0.1:12346"), false},
 		{"fd/3", tcp("127.0.0.1:12345"), true},
 		{"fd/3", socket, true},

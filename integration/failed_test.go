@@ -20,30 +20,49 @@ func TestFailedConfiguration(t *testing.T) {
 	}
 }
 
-func testFailedConfiguration(t *testing.T, network string) {
-	backend := imaptest.NewFake(t, imaptest.Profile{})
-	addr := freeAddr(t)
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+// taken returns an address where nobody else can listen.
+func taken(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { _ = ln.Close() })
+	return ln.Addr().String()
+}
+
+// refused loads a configuration one of whose addresses is taken.
+func (c *caddyServer) refused(options string) {
+	c.t.Helper()
+	resp, err := c.http.Post("http://localhost/load", "text/caddyfile", strings.NewReader(c.caddyfile(options)))
+	if err != nil {
+		return // Caddy moves its admin API to each new configuration first
+	}
+	defer resp.Body.Close()
+	answer, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode == http.StatusOK || !strings.Contains(string(answer), "address already in use") {
+		c.t.Fatalf("%s %s, want a refusal", resp.Status, answer)
+	}
+}
+
+func testFailedConfiguration(t *testing.T, network string) {
+	backend := imaptest.NewFake(t, imaptest.Profile{})
+	addr := freeAddr(t)
 	options := "\t\t\tupstream " + backend.Addr()
 	c := startCaddy(t, site{Backend: options, IMAP: network + "/" + addr, IMAPOptions: "banner good"}.String())
 
-	refused := site{Backend: options, IMAP: network + "/" + addr, Auth: taken.Addr().String(), IMAPOptions: "banner refused"}.String()
+	refused := site{Backend: options, IMAP: network + "/" + addr, Auth: taken(t), IMAPOptions: "banner refused"}.String()
 	const loads = 10 // layer4 opens listeners in no fixed order
+	connecting := connectAll(t, addr)
 	for range loads {
-		resp, err := c.http.Post("http://localhost/load", "text/caddyfile", strings.NewReader(c.caddyfile(refused)))
-		if err != nil {
-			continue // Caddy moves its admin API to each new configuration first
-		}
-		answer, _ := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if resp.StatusCode == http.StatusOK || !strings.Contains(string(answer), "address already in use") {
-			t.Fatalf("%s %s, want a refusal", resp.Status, answer)
-		}
+		c.refused(refused)
+		connecting.await(20)
 	}
+	served, failed := connecting.end()
+	if network == "kept" && len(failed) > 0 {
+		t.Errorf("of %d clients %d were not served: %v", served+len(failed), len(failed), failed[0])
+	}
+	figure(t, "%d clients were served during %d refused configurations, %d were reset or refused", served, loads, len(failed))
 	const clients = 60
 	good, reset := 0, 0
 	for range clients {

@@ -37,6 +37,11 @@ func TestPostfix(t *testing.T) {
 			func(dir string) string { return "unix/" + filepath.Join(dir, "auth.sock") + "|0666" },
 			func(dir string) string { return "unix:" + filepath.Join(dir, "auth.sock") },
 		},
+		{
+			"kept unix",
+			func(dir string) string { return "kept/unix/" + filepath.Join(dir, "auth.sock") + "|0666" },
+			func(dir string) string { return "unix:" + filepath.Join(dir, "auth.sock") },
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -45,7 +50,8 @@ func TestPostfix(t *testing.T) {
 			d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}})},
 				map[string]string{user: good})
 			dir := shortDir(t)
-			startCaddy(t, site{Backend: upstream(d.IMAP(), ca), Auth: tt.listen(dir)}.String())
+			config := site{Backend: upstream(d.IMAP(), ca), Auth: tt.listen(dir)}
+			c := startCaddy(t, config.String())
 			p := startPostfix(t, tt.path(dir))
 
 			all := func(password string, want int) {
@@ -65,6 +71,17 @@ func TestPostfix(t *testing.T) {
 			d.Start()
 			all(good, 235)
 			all(bad, 535)
+
+			if tt.name == "unix" {
+				return // Caddy's own are lost with the first configuration that fails
+			}
+			failing := config
+			failing.IMAP = taken(t)
+			for range 3 {
+				c.refused(failing.String())
+				c.reload(config.String())
+				p.WantAuth(235, "PLAIN", user, good)
+			}
 		})
 	}
 }

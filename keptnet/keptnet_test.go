@@ -95,7 +95,11 @@ func serve(t *testing.T, ln net.Listener, word string) int {
 
 // greeting connects and returns what it hears until the end.
 func greeting(addr string) (string, error) {
-	conn, err := net.DialTimeout("tcp", addr, patience)
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	conn, err := net.DialTimeout(network, addr, patience)
 	if err != nil {
 		return "", err
 	}
@@ -189,12 +193,15 @@ func TestHandover(t *testing.T) {
 	wantRefused(t, addr)
 }
 
-// A listener that waits for a connection, or is about to, is woken by its end, while
-// another of the same socket waits on, and is served.
+// A listener that waits for a connection or for its turn, or is about to, is woken by
+// its end, while another of the same socket waits on, and is served.
 func TestCloseWakes(t *testing.T) {
 	other := mustListen(t, "kept/127.0.0.1:0")
-	for range 50 {
+	for i := range 50 {
 		ln := mustListen(t, "kept/127.0.0.1:0")
+		if i%2 == 0 { // the older one is closed
+			ln, other = other, ln
+		}
 		woken := make(chan error)
 		go func() {
 			_, err := ln.Accept()
@@ -215,13 +222,40 @@ func TestCloseWakes(t *testing.T) {
 	wantGreeting(t, other)
 }
 
+// The oldest listener gets all connections. The one after it, which may belong to a
+// configuration that will fail, waits until that is closed.
+func TestTurns(t *testing.T) {
+	lns := []net.Listener{mustListen(t, "kept/127.0.0.1:0"), mustListen(t, "kept/127.0.0.1:0"), mustListen(t, "kept/127.0.0.1:0")}
+	addr := lns[0].Addr().String()
+	var serving sync.WaitGroup
+	for i, ln := range lns {
+		serving.Go(func() { serve(t, ln, fmt.Sprint(i)) })
+	}
+	heard := func(want string) {
+		t.Helper()
+		for range 20 {
+			if word, err := greeting(addr); word != want || err != nil {
+				t.Fatalf("heard %q, %v; want %q", word, err, want)
+			}
+		}
+	}
+	heard("0")
+	_ = lns[1].Close()
+	heard("0")
+	_ = lns[0].Close()
+	heard("2")
+	_ = lns[2].Close()
+	serving.Wait()
+	wantRefused(t, addr)
+}
+
 // The socket is closed with its last listener, however often one is closed.
 func TestLastClose(t *testing.T) {
 	address := "kept/" + freeAddr(t)
 	lns := []net.Listener{mustListen(t, address), mustListen(t, address), mustListen(t, address)}
 	addr := lns[0].Addr().String()
 	for i, ln := range lns {
-		wantGreeting(t, lns[2])
+		wantGreeting(t, ln)
 		for range 3 {
 			if err := ln.Close(); err != nil {
 				t.Errorf("closing listener %d: %v", i, err)
@@ -309,7 +343,11 @@ func TestAddresses(t *testing.T) {
 		{address: "kept6/:0", ip: "::"},
 		{address: "KEPT/127.0.0.1:0", ip: "127.0.0.1"},
 		{address: "kept4/[::1]:0", want: "no suitable address"},
-		{address: "kept//run/imap.sock|0660", want: "write unix//run/imap.sock|0660"},
+		{address: "kept//run/imap.sock|0660", want: "/run/imap.sock|0660: a unix socket is written as kept/unix/"},
+		{address: "kept4/unix//run/imap.sock", want: "kept4/unix//run/imap.sock: a unix socket is written as kept/unix/"},
+		{address: "kept/unix//run/imap.sock:143", want: "which has no colon"},
+		{address: "kept/unix//run/imap.sock|rw", want: "permission bits"},
+		{address: "kept/unix//run/imap.sock|0060", want: "owner of the socket"},
 	}
 	for _, tt := range tests {
 		t.Run(strings.ReplaceAll(tt.address, "/", "_"), func(t *testing.T) {
@@ -377,7 +415,7 @@ func TestAcceptAgain(t *testing.T) {
 	f := &failing{Listener: ln}
 	f.left.Store(2)
 	s := newSocket(caddy.NetworkAddress{Network: "tcp"}, f)
-	wantGreeting(t, newListener(s))
+	wantGreeting(t, newListener(s, 0))
 	f.left.Store(1 << 30) // it fails at the end, too
 	if conn, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 		_ = conn.Close() // the accept that waits

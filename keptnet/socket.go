@@ -3,7 +3,10 @@ package keptnet
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,33 +22,37 @@ const (
 	complainAfter = 10 * time.Second
 )
 
-// socket is an open socket. One goroutine accepts its connections and hands each
-// to one of the listeners that share it. So a listener that is closed is woken
+// socket is an open socket. One goroutine accepts its connections and hands them
+// to the oldest of the listeners that share it. So a listener that is closed is woken
 // without the help of the socket, and no connection is lost on it: either it has
-// been handed over, and is served, or another listener gets it.
+// been handed over, and is served, or the next listener gets it.
 type socket struct {
 	net.Listener
-	addr   caddy.NetworkAddress
+	key    caddy.NetworkAddress
 	conns  chan net.Conn // unbuffered: nothing is in it when a listener goes
 	closed chan struct{}
 	ended  chan struct{} // closed when nothing is accepted any more
+
+	mu sync.Mutex
+	// queue are the listeners in the order in which they came.
+	queue []*listener
 }
 
 // open opens a socket at the address, which has one port. Caddy's own way to do
 // it lets a configuration that is about to leave have the address besides: one
 // where it was not kept.
-func open(ctx context.Context, addr caddy.NetworkAddress, cfg net.ListenConfig) (*socket, error) {
+func open(ctx context.Context, key, addr caddy.NetworkAddress, cfg net.ListenConfig) (*socket, error) {
 	ln, err := addr.Listen(ctx, 0, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return newSocket(addr, ln.(net.Listener)), nil
+	return newSocket(key, ln.(net.Listener)), nil
 }
 
-func newSocket(addr caddy.NetworkAddress, ln net.Listener) *socket {
+func newSocket(key caddy.NetworkAddress, ln net.Listener) *socket {
 	s := &socket{
 		Listener: ln,
-		addr:     addr,
+		key:      key,
 		conns:    make(chan net.Conn),
 		closed:   make(chan struct{}),
 		ended:    make(chan struct{}),
@@ -87,8 +94,8 @@ func (s *socket) accept() {
 		}
 		if time.Since(complained) >= complainAfter {
 			complained = time.Now()
-			caddy.Log().Named("kept").Error("cannot accept connections for now; if too many files are open, raise that limit (LimitNOFILE in a systemd unit)",
-				zap.String("address", s.addr.String()), zap.Error(err))
+			logger().Error("cannot accept connections for now; if too many files are open, raise that limit (LimitNOFILE in a systemd unit)",
+				zap.String("address", s.key.String()), zap.Error(err))
 		}
 		select {
 		case <-time.After(retryAfter):
@@ -103,15 +110,61 @@ type listener struct {
 	socket *socket
 	once   sync.Once
 	closed chan struct{}
+	// turn is closed when those before it have gone.
+	turn chan struct{}
+	// mode is that of the file of a unix socket.
+	mode fs.FileMode
 }
 
-func newListener(s *socket) *listener { return &listener{socket: s, closed: make(chan struct{})} }
+// newListener lines up for the connections of a socket.
+func newListener(s *socket, mode fs.FileMode) *listener {
+	l := &listener{socket: s, closed: make(chan struct{}), turn: make(chan struct{}), mode: mode}
+	s.mu.Lock()
+	s.queue = append(s.queue, l)
+	first := len(s.queue) == 1
+	s.mu.Unlock()
+	if first {
+		l.begin()
+	}
+	return l
+}
+
+// begin is called when it is the listener's turn, and the mode is its own from now on.
+func (l *listener) begin() {
+	close(l.turn)
+	if l.mode == 0 {
+		return
+	}
+	if err := os.Chmod(l.socket.key.Host, l.mode); err != nil {
+		logger().Error("cannot set the mode of a unix socket's file; restart Caddy", zap.Error(err))
+	}
+}
+
+// leave makes way for the next one.
+func (l *listener) leave() {
+	s := l.socket
+	s.mu.Lock()
+	first := s.queue[0] == l
+	s.queue = slices.DeleteFunc(s.queue, func(other *listener) bool { return other == l })
+	var next *listener
+	if first && len(s.queue) > 0 {
+		next = s.queue[0]
+	}
+	s.mu.Unlock()
+	if next != nil {
+		next.begin()
+	}
+}
 
 // Addr returns the address of the socket.
 func (l *listener) Addr() net.Addr { return l.socket.Addr() }
 
-// Accept returns the next connection that no other listener of the socket gets.
+// Accept returns the next connection, as soon as it is the listener's turn.
 func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case <-l.turn:
+	case <-l.closed:
+	}
 	select {
 	case <-l.closed:
 		return nil, l.errClosed()
@@ -134,8 +187,9 @@ func (l *listener) errClosed() error {
 func (l *listener) Close() (err error) {
 	l.once.Do(func() {
 		close(l.closed)
-		if _, err = sockets.Delete(l.socket.addr); err != nil {
-			err = fmt.Errorf("closing the socket at %s: %w", l.socket.addr, err)
+		l.leave()
+		if _, err = sockets.Delete(l.socket.key); err != nil {
+			err = fmt.Errorf("closing the socket at %s: %w", l.socket.key, err)
 		}
 	})
 	return err

@@ -21,6 +21,7 @@ type Conn struct {
 	state   state
 	minor   uint64              // the client's minor version
 	waiting map[uint32]*request // requests that wait for a CONT
+	looked  bool                // the last look of a retired connection was taken
 
 	recoverer
 	// server is what new requests are answered as.
@@ -42,7 +43,8 @@ type Conn struct {
 	checking map[uint32]*request // requests with a check under way, not yet answered
 	closing  bool                // nothing is answered any more
 	running  int                 // checks that have not ended, answered or not
-	retired  bool                // the connection is to end once nothing is under way
+	retired  bool                // nothing new is asked about, and the connection is to end
+	expiry   *time.Timer         // ends it if it is retired
 	awaiting bool                // the reader waits for a request, and may be woken
 	service  string              // what was last asked for
 
@@ -72,6 +74,9 @@ func (c *Conn) serve() error {
 	}
 	c.mu.Lock()
 	c.closing = true
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
 	c.mu.Unlock()
 	stop()
 	c.cancel(nil)

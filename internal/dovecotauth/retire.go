@@ -8,11 +8,16 @@ import (
 	"time"
 )
 
-// lastLook is how long the reader of a connection that is about to be reset looks
-// whether a request has come meanwhile.
-const lastLook = 10 * time.Millisecond
+const (
+	// lastLook is how long the reader of a connection that is about to be reset looks
+	// whether a request has come meanwhile.
+	lastLook = 10 * time.Millisecond
+	// retireTimeout is how long a connection may be retired: as long as Postfix
+	// waits for an answer.
+	retireTimeout = 10 * time.Second
+)
 
-var errRetired = errors.New("connection was reset, since it is not wanted any more and nothing was under way")
+var errRetired = errors.New("connection was reset, since it is not wanted any more")
 
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
@@ -49,20 +54,30 @@ func (c *Conn) Adopt(s *Server) {
 	}
 }
 
-// Retire has the connection reset once nothing is under way on it, which a client
-// such as Postfix does not notice: it connects anew. A request that waits for its
-// CONT is under way until it expires.
+// Retire has the connection reset once what was asked is answered, which a client
+// such as Postfix does not notice: it connects anew. Nothing new is read meanwhile,
+// and a request that waits for its CONT is given up. After retireTimeout the
+// connection is reset whatever is under way.
 func (c *Conn) Retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.retired || c.closing {
+		return
+	}
 	c.retired = true
-	c.wake()
+	c.expiry = time.AfterFunc(retireTimeout, c.expire)
+	if c.awaiting {
+		_ = c.nc.SetReadDeadline(longAgo)
+	}
 }
 
-// wake has the reader look again at what it waits for. The lock is held.
-func (c *Conn) wake() {
-	if c.retired && c.awaiting {
-		_ = c.nc.SetReadDeadline(longAgo)
+// expire resets a retired connection that is still there.
+func (c *Conn) expire() {
+	c.mu.Lock()
+	cancel := c.cancel
+	c.mu.Unlock()
+	if cancel != nil { // else there is nothing to end yet
+		cancel(errRetired)
 	}
 }
 
@@ -71,7 +86,6 @@ func (c *Conn) checked() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running--
-	c.wake()
 }
 
 func (c *Conn) noteRequest(service string) {
@@ -81,43 +95,52 @@ func (c *Conn) noteRequest(service string) {
 	c.service = service
 }
 
-// await waits for the first byte of a line, for as long as the client likes, unless
-// the connection is retired.
+// await waits for the first byte of a line, for as long as the client likes. If the
+// connection is retired, it waits for the answers that are due, and for nothing else.
 func (c *Conn) await() error {
 	for {
-		last, err := c.patience()
+		next, err := c.patience()
 		if err != nil {
 			return fmt.Errorf("setting a deadline: %w", err)
+		}
+		if next == over {
+			// They end at their deadlines, or with the connection.
+			c.checks.Wait()
+			return errRetired
 		}
 		_, err = c.lines.br.Peek(1)
 		c.mu.Lock()
 		c.awaiting = false
 		c.mu.Unlock()
-		switch {
-		case !errors.Is(err, os.ErrDeadlineExceeded):
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
-		case last:
-			return errRetired
 		}
 	}
 }
 
-// patience sets the deadline until which the reader waits. If it is the last one,
-// nothing is under way.
-func (c *Conn) patience() (last bool, err error) {
-	var deadline time.Time
+// outlook is what the reader is to do next.
+type outlook uint8
+
+const (
+	wait outlook = iota // for the client
+	look                // whether something has come, for the last time
+	over                // read nothing more
+)
+
+// patience sets the deadline until which the reader waits. A connection that is
+// retired while nothing is under way gets one look more: its client may have asked
+// already, and would be told to come back later for nothing.
+func (c *Conn) patience() (outlook, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.retired && c.running == 0 {
-		for _, r := range c.waiting {
-			if r.expires.After(deadline) {
-				deadline = r.expires
-			}
-		}
-		if last = !deadline.After(time.Now()); last {
-			deadline = time.Now().Add(lastLook)
-		}
+	switch {
+	case !c.retired:
+		c.awaiting = true
+		return wait, c.nc.SetReadDeadline(time.Time{})
+	case c.looked || c.running > 0:
+		return over, nil
+	default:
+		c.looked = true
+		return look, c.nc.SetReadDeadline(time.Now().Add(lastLook))
 	}
-	c.awaiting = !last
-	return last, c.nc.SetReadDeadline(deadline)
 }

@@ -145,7 +145,9 @@ func (s *Server) NewConn(nc net.Conn) *Conn {
 func (c *Conn) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	c.mu.Lock()
 	c.ctx, c.cancel = ctx, cancel
+	c.mu.Unlock()
 	return c.serve()
 }
 
