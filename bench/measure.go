@@ -9,8 +9,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -48,9 +50,9 @@ func measureAll(o *options) error {
 		return err
 	}
 	defer w.close()
-	if o.keep == "" {
-		defer os.RemoveAll(w.dir)
-	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go w.closeOn(interrupted)
 	out, err := createRecord(o.out, h)
 	if err != nil {
 		return err

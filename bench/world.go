@@ -22,6 +22,7 @@ import (
 // servers that stand for a site's own.
 type world struct {
 	dir   string
+	keep  bool // the directory
 	caddy string
 	files int // how many a process may have open
 
@@ -31,7 +32,7 @@ type world struct {
 }
 
 func newWorld(o *options) (w *world, err error) {
-	w = &world{dir: o.keep}
+	w = &world{dir: o.keep, keep: o.keep != ""}
 	if w.files, err = openFiles(); err != nil {
 		return nil, err
 	}
@@ -99,6 +100,18 @@ func (w *world) close() {
 			p.stop()
 		}
 	}
+	if !w.keep {
+		_ = os.RemoveAll(w.dir)
+	}
+}
+
+// closeOn ends this program. The peer that runs is asked to end by the kernel.
+// What was measured is in the file of results.
+func (w *world) closeOn(signals <-chan os.Signal) {
+	<-signals
+	fmt.Fprintln(os.Stderr, "\nbench: interrupted; bench tables FILE shows what there is")
+	w.close()
+	os.Exit(130)
 }
 
 // wake has the backend tell all who idle of a message, and returns to how many
