@@ -169,6 +169,7 @@ func (a *App) Start() error {
 // started is told when all apps of the configuration have started.
 func (a *App) started() {
 	a.ran.Store(true)
+	a.beginMetrics()
 	a.startPools()
 	apps.start(a)
 	a.events.begin()

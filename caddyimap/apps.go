@@ -137,14 +137,14 @@ func (r *BackendRef) Replaced() bool {
 // Check asks the backend about an attempt of the Dovecot auth protocol, and
 // leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
-	return r.attempt(ctx, a, true, func(ctx context.Context, a *login.Attempt, b *Backend, _ bool) login.Verdict {
+	return r.attempt(ctx, a, entranceAuth, func(ctx context.Context, a *login.Attempt, b *Backend, _ bool) login.Verdict {
 		return b.check(ctx, a, imapauth.Plain)
 	})
 }
 
 // open logs an attempt of an IMAP client in, unless the user has too many sessions.
 func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login.Session, v login.Verdict) {
-	v = r.attempt(ctx, a, false, func(ctx context.Context, a *login.Attempt, b *Backend, right bool) (v login.Verdict) {
+	v = r.attempt(ctx, a, entranceIMAP, func(ctx context.Context, a *login.Attempt, b *Backend, right bool) (v login.Verdict) {
 		session, v = b.openCounted(ctx, a, right)
 		return v
 	})
@@ -174,7 +174,7 @@ type ask func(ctx context.Context, a *login.Attempt, b *Backend, right bool) log
 
 // attempt finds the backend, asks it as far as the guard lets it, and tells what
 // came of it.
-func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, checkOnly bool, ask ask) login.Verdict {
+func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, from entrance, ask ask) login.Verdict {
 	a := *typed
 	a.Remote = plain(a.Remote)
 	app, b, err := r.find()
@@ -183,6 +183,7 @@ func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, checkOnl
 			app = r.own
 		}
 		v := login.UnavailableFor(err)
+		countLost(from, r.name, v)
 		app.log(ctx, &a, r.name, v, adviceConfig)
 		return v
 	}
@@ -190,10 +191,11 @@ func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, checkOnl
 	// it is asked about, since many that users type may become the same.
 	renamed, v := b.rename(&a)
 	if renamed != nil {
-		v = app.Guard.decide(ctx, b, renamed, checkOnly, func(ctx context.Context, right bool) login.Verdict {
+		v = b.guarded(ctx, app, renamed, from == entranceAuth, func(ctx context.Context, right bool) login.Verdict {
 			return ask(ctx, renamed, b, right)
 		})
 	}
+	b.measures().count(from, &a, v)
 	app.successor().log(ctx, &a, b.name, v, adviceBackend)
 	return v
 }
@@ -207,6 +209,9 @@ func (r *BackendRef) Refused(ctx context.Context, a *login.Attempt, v login.Verd
 	name := r.name
 	if b != nil {
 		name = b.name
+		b.measures().count(entranceAuth, a, v)
+	} else {
+		countLost(entranceAuth, name, v)
 	}
 	app.log(ctx, a, name, v, adviceBackend)
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -107,6 +108,7 @@ type Backend struct {
 	addresses []string
 	configs   map[string]*imapauth.Config
 	pool      *pool.Pool
+	measures  func() *loginMeasures
 }
 
 // Upstream is one server of a backend.
@@ -143,6 +145,8 @@ const (
 // provision sets up the backend.
 func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error) {
 	b.name, b.guard = name, app.Guard.cfg
+	// A configuration that never starts leaves nothing that is 0 behind.
+	b.measures = sync.OnceValue(func() *loginMeasures { return newLoginMeasures(name) })
 	if b.MaxSessionsPerUser < 0 {
 		return fmt.Errorf("max_sessions_per_user %d: must be more than 0", b.MaxSessionsPerUser)
 	}

@@ -166,16 +166,12 @@ func (g *Guard) provision(ctx caddy.Context) error {
 	return g.loadStore(ctx)
 }
 
-// decide asks a backend about an attempt as far as the guard lets it.
+// decide asks a backend about an attempt as far as the guard, which is on, lets it.
 func (g *Guard) decide(ctx context.Context, b *Backend, a *login.Attempt, checkOnly bool, ask guard.Ask) login.Verdict {
-	switch {
-	case g.Off:
-		return ask(ctx, false)
-	case checkOnly:
+	if checkOnly {
 		return g.current().Check(ctx, &b.guard, a, ask)
-	default:
-		return g.current().Open(ctx, &b.guard, a, ask)
 	}
+	return g.current().Open(ctx, &b.guard, a, ask)
 }
 
 // liftAccount forgets the failures of an account, by the name that users type or one

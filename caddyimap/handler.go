@@ -292,6 +292,9 @@ func (h *Handler) serve(ctx context.Context, cx *layer4.Connection, conn glue.Co
 	logger := h.logger.With(zap.String("session", client.ID), zap.Stringer("remote", conn.RemoteAddr()))
 	session, err := imapfront.Serve(ctx, &h.front, client)
 	if session == nil {
+		if errors.Is(err, imapfront.ErrBanned) {
+			greetingRefused.Inc()
+		}
 		logger.Debug("connection ended before login", zap.Error(err))
 		return
 	}

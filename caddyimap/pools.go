@@ -93,7 +93,9 @@ func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.A
 			lease.Release()
 		}
 	}()
+	start := time.Now()
 	session, v = c.Open(ctx, a, command)
+	since(b.measures().answer, start)
 	learn(lease, v)
 	if session != nil {
 		session.End, session.Stay = lease.Release, lease.Stay()
@@ -111,7 +113,9 @@ func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.
 		return v
 	}
 	defer lease.Release()
+	start := time.Now()
 	v = c.Check(ctx, a, command)
+	since(b.measures().answer, start)
 	learn(lease, v)
 	return v
 }
@@ -133,7 +137,9 @@ func learn(lease *pool.Lease, v login.Verdict) {
 // that there is none.
 func (b *Backend) connect(ctx context.Context, a *login.Attempt) (*imapauth.Client, *pool.Lease, login.Verdict) {
 	client := pool.Client{Addr: a.Remote, User: b.guard.Domains.Account(a.User)}
+	start := time.Now()
 	c, lease, err := pool.Open(ctx, b.pool, client, b.dialFor(a.Ends()), (*imapauth.Client).Close)
+	since(b.measures().handshake, start)
 	if err != nil {
 		v := imapauth.Failure(err)
 		v.Upstream = strings.Join(b.addresses, " ")
@@ -172,6 +178,7 @@ func (b *Backend) config(e pool.Endpoint) *imapauth.Config {
 
 // upstreamChanged tells of an upstream that has gone down or come up.
 func (a *App) upstreamChanged(c pool.Change) {
+	countHealthChange(c.Pool, c.Upstream, c.Up)
 	fields := []zap.Field{zap.String("backend", c.Pool), zap.String("upstream", c.Upstream)}
 	if c.Address != c.Upstream {
 		fields = append(fields, zap.String("endpoint", c.Address))

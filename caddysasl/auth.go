@@ -132,6 +132,9 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		return err
 	}
+	if err := glue.RegisterMetrics(ctx, requests); err != nil {
+		return err
+	}
 	backend, err := caddyimap.RefBackend(ctx, h.Backend)
 	if err != nil {
 		return fmt.Errorf("finding the backend: %w", err)
@@ -141,6 +144,7 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity))
 	}
 	h.server.Check, h.server.Refused, h.server.Hold = backend.Check, backend.Refused, backend.Hold
+	measure(h.server)
 	h.backend = backend
 	connections.join(ctx, h)
 	return nil

@@ -16,6 +16,7 @@ wanted=(
 	"curl:curl:IMAP as curl speaks it"
 	"openssl:openssl:the dialogue of the README"
 	"fail2ban-regex:fail2ban:the filter for fail2ban"
+	"promtool:prometheus:the alerts and the dashboard, and what is scraped"
 )
 
 export PATH=$PATH:/usr/sbin:/sbin

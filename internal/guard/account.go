@@ -64,37 +64,9 @@ type failure struct {
 	stale bool
 }
 
-type unanswered struct {
-	pair shortID
-	at   instant
-}
-
 type known struct {
 	home shortID
 	at   instant
-}
-
-type granted struct {
-	pair shortID
-	// tries and exact are how it was spelled, the latest first, and at is when;
-	// never if it has failed since.
-	tries [4]shortID
-	exact shortID
-	at    instant
-	// again is when it may be asked about whatever the budget is, and failed when
-	// it was not right lately; asking says that it is being asked about so.
-	again, failed instant
-	// asking says that it is being asked about so; wrong, that the backend has
-	// plainly refused it.
-	asking, wrong bool
-}
-
-type refused struct {
-	try  shortID
-	code imap.ResponseCode
-	// times is how often it was refused; next is when it may be asked about again.
-	times int
-	next  instant
 }
 
 // expire drops failures from before a time.
@@ -106,56 +78,6 @@ func (a *account) knows(t *ticket, now instant) bool {
 	return t.hasSource && slices.ContainsFunc(a.known, func(k known) bool {
 		return k.home == t.home && now.since(k.at) < knownFor
 	})
-}
-
-// refusalOf returns what is remembered of a refusal; nil if there was none.
-func (a *account) refusalOf(try shortID) *refused {
-	for i := range a.refused {
-		if a.refused[i].try == try {
-			return &a.refused[i]
-		}
-	}
-	return nil
-}
-
-// grantOf returns what is remembered of a password that was right; nil if it was
-// not.
-func (a *account) grantOf(pair shortID) *granted {
-	for i := range a.granted {
-		if a.granted[i].pair == pair {
-			return &a.granted[i]
-		}
-	}
-	return nil
-}
-
-// isLatest says whether a password is the last that was right.
-func (a *account) isLatest(pair shortID) bool {
-	n := len(a.granted)
-	return n > 0 && a.granted[n-1].pair == pair
-}
-
-// freely says whether an attempt may be asked about whatever the budget is, since
-// the password was right before: always, if it is spelled as it was then and has not
-// failed since. A minute after it has failed, and in another spelling that has not
-// failed lately, it may be asked about once at a time, which is claimed: who knows an
-// old password, or that of a namesake, could else have it asked as often as there are
-// spellings. If another one has claimed it, it is worth to wait.
-func (a *account) freely(cfg *Config, t *ticket, now instant) (free, claimed, wait bool) {
-	g := a.grantOf(t.pair)
-	switch {
-	case g == nil:
-		return false, false, false
-	case g.again == 0 && slices.Contains(g.tries[:], t.try):
-		return true, false, false
-	case g.again == 0 && now.since(g.failed) < cfg.Window,
-		g.again != 0 && (now < g.again || g.wrong && !a.isLatest(t.pair)):
-		return false, false, false
-	case g.asking:
-		return false, false, true
-	}
-	g.asking = true
-	return true, true, false
 }
 
 // unreserve gives a reservation back.
@@ -178,110 +100,6 @@ func (a *account) wake() {
 func (a *account) count(f failure, most int) {
 	a.failures = slices.DeleteFunc(a.failures, func(old failure) bool { return old.ticket == f.ticket })
 	a.failures = last(a.failures, most, f)
-}
-
-// grant remembers a right password and its source, and forgives what that source
-// got wrong before.
-func (a *account) grant(cfg *Config, t *ticket, now instant) {
-	g := granted{pair: t.pair, exact: t.exact, at: now, failed: never}
-	if old := a.grantOf(t.pair); old != nil {
-		g.failed, g.tries = old.failed, old.tries
-	}
-	if !slices.Contains(g.tries[:], t.try) {
-		copy(g.tries[1:], g.tries[:])
-		g.tries[0] = t.try
-	}
-	a.granted = slices.DeleteFunc(a.granted, func(old granted) bool { return old.pair == t.pair })
-	a.granted = last(a.granted, maxGranted, g)
-	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return r.try == t.try })
-	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool { return f.ticket == t.id })
-	if t.hasSource {
-		a.forgive(cfg, t, now)
-		a.known = slices.DeleteFunc(a.known, func(k known) bool { return k.home == t.home })
-		a.known = last(a.known, maxKnown, known{t.home, now})
-	}
-}
-
-// forgive forgets what a source got wrong before it has logged in: somebody has
-// mistyped. What others got wrong still counts, or each login of the owner would be
-// a new budget for those who guess. They may be behind the same source, so not more
-// than the budget is forgiven until a window has passed without. An exempt source
-// may be many people, such as a company or its webmail: nothing is forgiven there.
-func (a *account) forgive(cfg *Config, t *ticket, now instant) {
-	if now.since(a.forgave) >= cfg.Window {
-		a.forgiven = 0
-	}
-	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool {
-		if f.home != t.home || f.stale || t.exempt || a.forgiven >= cfg.AccountFailures {
-			return false
-		}
-		a.forgiven++
-		a.forgave = now
-		return true
-	})
-	for i := range a.failures {
-		if f := &a.failures[i]; f.home == t.home {
-			f.stale = true
-		}
-	}
-}
-
-// doubt remembers that a password has failed that may have been right before. In
-// another spelling it is not what was right.
-func (a *account) doubt(t *ticket, wrong bool, now instant) {
-	g := a.grantOf(t.pair)
-	if g == nil {
-		return
-	}
-	g.failed = now
-	if g.again != 0 || slices.Contains(g.tries[:], t.try) {
-		g.at, g.again, g.wrong = never, now.add(grantedAgain), g.wrong || wrong
-	}
-}
-
-// wonder remembers whether the backend owes an answer about a password. If it was
-// right before, the owner has it.
-func (a *account) wonder(cfg *Config, s *settlement, now instant) {
-	switch {
-	case s.decided():
-		a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return u.pair == s.pair })
-	case s.unanswered && !s.free:
-		a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return u.pair == s.pair })
-		a.unanswered = last(a.unanswered, 2*cfg.AccountFailures, unanswered{s.pair, now})
-	}
-}
-
-// wonders returns for how long not to ask about a password, since the backend owes an
-// answer about it, or about as many others as the limit; 0 if there is no such
-// reason. The same one may be asked about again after a minute.
-func (a *account) wonders(cfg *Config, t *ticket, limit int, now instant) time.Duration {
-	a.unanswered = slices.DeleteFunc(a.unanswered, func(u unanswered) bool { return now.since(u.at) >= cfg.Window })
-	for _, u := range a.unanswered {
-		if u.pair == t.pair {
-			return max(0, unansweredAgain-now.since(u.at))
-		}
-	}
-	if excess := len(a.unanswered) - limit; excess >= 0 {
-		return cfg.Window - now.since(a.unanswered[excess].at)
-	}
-	return 0
-}
-
-// refuse remembers a wrong password. If it was right before, and is the last that
-// was, the account may be locked or the password expired, and it is asked about
-// again soon; if another was right since, it has been changed.
-func (a *account) refuse(t *ticket, code imap.ResponseCode, now instant) {
-	r := refused{try: t.try, code: code, times: 1}
-	if old := a.refusalOf(t.try); old != nil {
-		r.times += old.times
-	}
-	if a.isLatest(t.pair) {
-		r.next = now.add(grantedAgain)
-	} else {
-		r.next = now.add(refusedAgain[min(r.times, len(refusedAgain))-1])
-	}
-	a.refused = slices.DeleteFunc(a.refused, func(old refused) bool { return old.try == t.try })
-	a.refused = last(a.refused, maxRefused, r)
 }
 
 // settlement is what the backend said.

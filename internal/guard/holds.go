@@ -115,6 +115,24 @@ func short(name string) string {
 	return strings.ToValidUTF8(name[:maxHoldName], "") + "..."
 }
 
+// CountHolds returns how many accounts and sources this instance holds now.
+func (g *Guard) CountHolds() (accounts, sources int) {
+	now := time.Now()
+	g.holds.mu.Lock()
+	defer g.holds.mu.Unlock()
+	for _, h := range g.holds.accounts {
+		if now.Before(h.Until) {
+			accounts++
+		}
+	}
+	for _, h := range g.holds.sources {
+		if now.Before(h.Until) {
+			sources++
+		}
+	}
+	return accounts, sources
+}
+
 // Holds returns what this instance holds now, sorted by name and address.
 func (g *Guard) Holds() (accounts []AccountHold, sources []SourceHold) {
 	now := time.Now()

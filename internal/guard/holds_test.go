@@ -18,6 +18,10 @@ func TestHolds(t *testing.T) {
 		start := time.Now()
 		expect := func(accounts, sources int) {
 			t.Helper()
+			// Counted first: what is listed is looked through.
+			if a, s := w.CountHolds(); a != accounts || s != sources {
+				t.Errorf("after %s: %d and %d are counted as held, want %d and %d", sinceStart(), a, s, accounts, sources)
+			}
 			a, s := w.Holds()
 			if len(a) != accounts || len(s) != sources {
 				t.Errorf("after %s: %v and %v are held", sinceStart(), a, s)
