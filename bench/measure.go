@@ -140,8 +140,8 @@ func (r *result) brief(m *mode) string {
 		return "failed: " + r.Error
 	}
 	text := ""
-	for _, c := range m.columns {
-		if n, ok := r.Values[c.key]; ok && (c.ratio || c.noProxy) {
+	for _, c := range m.columns[:min(4, len(m.columns))] {
+		if n, ok := r.Values[c.key]; ok {
 			text += fmt.Sprintf(" %s %s,", c.title, digits(n))
 		}
 	}

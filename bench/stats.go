@@ -36,6 +36,9 @@ func spread(numbers []float64) string {
 // digits writes three digits that count, and counts as they are.
 func digits(n float64) string {
 	decimals := 2
+	if math.Abs(n) < 0.0005 {
+		n = 0 // not -0.000
+	}
 	switch size := math.Abs(n); {
 	case size >= 99.95 || n == math.Trunc(n):
 		decimals = 0

@@ -43,6 +43,7 @@ func TestSpread(t *testing.T) {
 		{[]float64{-3.21, 0}, "-1.60 [-3.21–0]"},
 		{[]float64{9.996}, "10.0"},
 		{[]float64{99.96}, "100"},
+		{[]float64{-0.0001}, "0"},
 	} {
 		if got := spread(tc.numbers); got != tc.want {
 			t.Errorf("spread(%v) = %q, want %q", tc.numbers, got, tc.want)

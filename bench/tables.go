@@ -125,8 +125,8 @@ func (r *record) peerTable() string {
 		}
 		version := r.header.Versions[p.name]
 		switch {
-		case p.program == "caddy":
-			version = strings.TrimSpace("commit " + r.header.Commit)
+		case p.program == "caddy" && r.header.Commit != "":
+			version = "commit " + r.header.Commit
 		case version == "":
 			version = "–"
 		}
@@ -158,11 +158,15 @@ func (r *record) runTable() string {
 	}
 	h := r.header
 	c := h.Counts
+	reps := fmt.Sprint(h.Reps)
+	if h.Reps < 5 {
+		reps += "; too few to believe a ratio by more than a third"
+	}
 	return head("", "") +
 		row("Date", h.Date) +
 		row("Machine", fmt.Sprintf("%d CPUs, %s, %s", h.CPUs, h.CPU, h.System)) +
 		row("Go", h.Go) +
-		row("Repetitions", fmt.Sprint(h.Reps)) +
+		row("Repetitions", reps) +
 		row("In each", fmt.Sprintf("%d logins, %d messages, %d NOOPs, %d and %d idle sessions held for %v, %d slow readers",
 			c.Logins, c.Messages, c.Noops, c.Sessions, c.Wake, c.Hold, c.Slow)) +
 		row("CPU that others used, %", spread(others)) +
