@@ -306,7 +306,7 @@ const idLength = 12
 
 // byeGrace is how long a response may take to be complete when the process ends,
 // so that BYE can follow it.
-const byeGrace = 2 * time.Second
+var byeGrace = 2 * time.Second
 
 // relay carries the session until it ends, or the process does.
 func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imapfront.Session, logger *zap.Logger) {
@@ -326,7 +326,7 @@ func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imap
 	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
 	defer stop()
 	if stay := s.Backend.Stay; stay != nil {
-		leave := context.AfterFunc(stay, func() { session.Kick("This server is being taken out of service.", byeGrace) })
+		leave := context.AfterFunc(stay, func() { session.Kick("This server is being taken out of service.", kickGrace) })
 		defer leave()
 	}
 	stats := session.Run()

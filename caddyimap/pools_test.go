@@ -63,7 +63,7 @@ func health(addrs ...string) string {
 }
 
 // becomes waits until something is so.
-func becomes(t *testing.T, what string, is func() bool) {
+func becomes(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -90,7 +90,7 @@ func TestUpstreamDown(t *testing.T) {
 	if got := health(dead.Addr(), good.Addr()); got != "a-0 b+0" {
 		t.Errorf("health %s", got)
 	}
-	down := c.log.one("warn", lineDown)
+	down := c.log.soon("warn", lineDown)
 	if down.text("backend") != "exchange" || down.text("upstream") != dead.Addr() || !strings.Contains(down.text("error"), "the backend closed the connection") {
 		t.Errorf("logged %v", down)
 	}
@@ -130,8 +130,8 @@ func TestUpstreamBack(t *testing.T) {
 	asks(t, c.ref(""), second)
 	imaptest.NewFakeAt(t, addr, w.profile())
 	becomes(t, "the first to be used again", func() bool { return c.ref("").Check(t.Context(), attempt()).Upstream == addr })
-	c.log.one("warn", lineDown)
-	if up := c.log.one("info", lineUp); up.text("upstream") != addr {
+	c.log.soon("warn", lineDown)
+	if up := c.log.soon("info", lineUp); up.text("upstream") != addr {
 		t.Errorf("logged %v", up)
 	}
 }
@@ -266,12 +266,12 @@ func TestActiveChecks(t *testing.T) {
 	}
 	first.Close()
 	becomes(t, "the first to be down", func() bool { return health(addr, second.Addr()) == "a-0 b+0" })
-	if down := c.log.one("warn", lineDown); down.text("upstream") != addr || down.text("error") == "" {
+	if down := c.log.soon("warn", lineDown); down.text("upstream") != addr || down.text("error") == "" {
 		t.Errorf("logged %v", down)
 	}
 	back := imaptest.NewFakeAt(t, addr, w.profile())
 	becomes(t, "the first to be up", func() bool { return health(addr, second.Addr()) == "a+0 b+0" })
-	c.log.one("info", lineUp)
+	c.log.soon("info", lineUp)
 	asks(t, c.ref(""), back)
 	c.stop()
 	back.WaitIdle()
@@ -441,7 +441,7 @@ func TestNames(t *testing.T) {
 	c := w.running(app)
 	both := func() bool { return health(one.Addr(), two.Addr()) == "a+0 b+0" }
 	becomes(t, "the addresses", both)
-	if got := c.log.one("info", "upstream has other addresses"); got.text("upstream") != name {
+	if got := c.log.soon("info", "upstream has other addresses"); got.text("upstream") != name {
 		t.Errorf("logged %v", got)
 	}
 	granted := func() {
@@ -457,7 +457,7 @@ func TestNames(t *testing.T) {
 	if n, m := len(one.Logins()), len(two.Logins()); n != 1 || m != 2 {
 		t.Errorf("%d and %d logins, want 1 and 2", n, m)
 	}
-	if down := c.log.one("warn", lineDown); down.text("upstream") != name || down.text("endpoint") != one.Addr() {
+	if down := c.log.soon("warn", lineDown); down.text("upstream") != name || down.text("endpoint") != one.Addr() {
 		t.Errorf("logged %v", down)
 	}
 
@@ -473,6 +473,38 @@ func TestNames(t *testing.T) {
 		t.Errorf("health %s", got)
 	}
 	granted()
+}
+
+// TestNameNeverFound pins what is said of a name that no lookup has found yet.
+func TestNameNeverFound(t *testing.T) {
+	w := newWorld(t)
+	resolver := lookupIP
+	defer func() { lookupIP = resolver }()
+	lookupIP = func(context.Context, string, string) ([]netip.Addr, error) { return nil, errors.New("no such host") }
+	app, _ := w.pooled("ex9.corp.example.org")
+	c := w.running(app)
+	becomes(t, "the warning", func() bool {
+		return len(c.log.lines("warn", "the name of this upstream cannot be looked up: see that it is right, and that DNS works")) == 1
+	})
+	c.stop()
+}
+
+// TestUpstreamForgotten pins that an upstream which no login has tried is not said to
+// be well.
+func TestUpstreamForgotten(t *testing.T) {
+	w := newWorld(t)
+	dead, good := deadAddr(t), w.fake()
+	app, b := w.pooled(dead, good.Addr())
+	b.HealthChecks = &HealthChecks{Passive: &PassiveHealthChecks{FailDuration: caddy.Duration(time.Millisecond)}}
+	c := w.running(app)
+	asks(t, c.ref(""), good)
+	becomes(t, "the dead one to be forgotten", func() bool { return health(dead, good.Addr()) == "a+0 b+0" })
+	if up := c.log.one("info", "upstream is taken to be up again, since its fail_duration is over and no login has tried it"); up.text("upstream") != dead {
+		t.Errorf("logged %v", up)
+	}
+	if lines := c.log.lines("info", lineUp); len(lines) > 0 {
+		t.Errorf("logged %v", lines)
+	}
 }
 
 // TestIdentity pins what the guard takes for the same servers: health, order of

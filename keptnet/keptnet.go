@@ -64,9 +64,13 @@ func Plain(addr caddy.NetworkAddress) (caddy.NetworkAddress, error) {
 	switch {
 	case unix && network == "tcp" && addr.EndPort == 0:
 		return caddy.ParseNetworkAddress("unix/" + path) // this looks at the mode, too
-	case strings.Contains(addr.Host, "/"):
+	case unix, strings.HasPrefix(addr.Host, "/"):
 		return addr, fmt.Errorf("%s/%s: a unix socket is written as kept/unix/ and its path, which has no colon, such as kept/unix//run/auth.sock|0660",
 			addr.Network, addr.Host)
+	case strings.Contains(addr.Host, "/"):
+		return addr, fmt.Errorf("%s/%s: kept/ is for TCP and for unix sockets; write kept/host:port or kept/:port, with no other network", addr.Network, addr.Host)
+	case addr.StartPort == 0:
+		return addr, fmt.Errorf("%s/%s: it names no port, and nobody would find the one that the system chose; write kept/host:port", addr.Network, addr.Host)
 	}
 	addr.Network = network
 	return addr, nil
@@ -79,7 +83,7 @@ func listen(ctx context.Context, network, host, ports string, offset uint, cfg n
 		addr, err = Plain(addr)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("parsing an address to listen on: %w", err)
+		return nil, fmt.Errorf("reading an address to listen on: %w", err)
 	}
 	addr = addr.At(offset)
 	key, mode := addr, fs.FileMode(0)

@@ -121,6 +121,8 @@ func TestPlain(t *testing.T) {
 		"fd/3":                  "fd/3",
 		"kept6/unix//run/s":     "",
 		"kept//run/s":           "",
+		"kept/udp/:53":          "",
+		"kept/localhost":        "",
 	} {
 		addr, err := caddy.ParseNetworkAddress(address)
 		if err != nil {
