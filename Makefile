@@ -4,11 +4,17 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test tools fmt vet unit integration fuzz bench clean
+.PHONY: help build run test tools fmt vet unit integration fuzz bench bench-go clean
 
 GO ?= go
 # How long each fuzz target runs in "make fuzz".
 FUZZTIME ?= 20s
+# What "make bench" measures: repetitions, and names with commas between; all
+# unless given. ARGS are options of bin/bench.
+REPS ?= 7
+PEERS ?=
+MODES ?=
+ARGS ?=
 
 # Every step prints how long after the beginning of make it starts.
 ifndef BEGIN
@@ -30,9 +36,12 @@ help:
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
 	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
-	@echo '  bench        run the benchmarks'
+	@echo '  bench        measure the server beside other proxies, for docs/performance.md; two hours'
+	@echo '  bench-go     run the benchmarks of the packages'
 	@echo '  clean        remove bin'
 	@echo
+	@echo 'Less of a bench: make bench REPS=1 PEERS=caddy,nginx MODES=login,noop'
+	@echo '                 bin/bench --help has the names, and options for ARGS'
 	@echo 'One test alone:  go test -race -run NAME ./internal/PACKAGE'
 	@echo '                 go test -race -tags integration -run NAME ./integration'
 	@echo '                 go test -race -tags integration -run NAME ./imapredis'
@@ -95,7 +104,14 @@ fuzz:
 		done; \
 	done
 
-bench:
+# Tables of a part of it would not fit together with those that the page has.
+bench: build
+	$(call step,building bin/bench)
+	@$(GO) build -o bin/bench ./bench
+	$(call step,measuring)
+	@bin/bench -reps $(REPS) -peers '$(PEERS)' -modes '$(MODES)' $(if $(PEERS)$(MODES)$(ARGS),,-page docs/performance.md) $(ARGS)
+
+bench-go:
 	$(call step,benchmarks)
 	@$(GO) test -run '^$$' -bench . -benchmem ./...
 

@@ -327,7 +327,7 @@ func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imap
 	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
 	defer stop()
 	if stay := s.Backend.Stay; stay != nil {
-		leave := context.AfterFunc(stay, func() { session.Kick("This server is being taken out of service.", byeGrace) })
+		leave := context.AfterFunc(stay, func() { session.Kick("This server is being taken out of service.", kickGrace) })
 		defer leave()
 	}
 	stats := session.Run()
