@@ -20,7 +20,7 @@ func init() {
 //
 //	GET    /imap/backends                 how the upstreams are, and how many sessions each has
 //	GET    /imap/guard                    what the guard holds, on this instance
-//	DELETE /imap/guard/accounts/{user}    forgets the failures of an account
+//	DELETE /imap/guard/accounts/{user}    forgets the failures of an account, by name or user_hash
 //	DELETE /imap/guard/sources/{ip}       forgets the failures of a source
 //	GET    /imap/sessions                 what is live, on this instance
 //	DELETE /imap/sessions                 ends what the filters say
@@ -76,7 +76,7 @@ func (api *adminAPI) guard(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch kind {
 	case "accounts":
-		lifted, err := app.liftAccount(r.Context(), name)
+		lifted, err := app.liftAccount(r.Context(), app.heldName(name))
 		return api.lifted(w, lifted, err)
 	case "sources":
 		addr, err := netip.ParseAddr(name)
@@ -95,6 +95,18 @@ func (api *adminAPI) guard(w http.ResponseWriter, r *http.Request) error {
 type heldAccount struct {
 	guard.AccountHold
 	UserHash string `json:"user_hash,omitempty"`
+}
+
+// heldName returns the name of the account that list shows by this hash, or what it
+// was given: a name.
+func (a *App) heldName(nameOrHash string) string {
+	accounts, _ := a.Guard.current().Holds()
+	for _, hold := range accounts {
+		if _, hash := a.nameToShow(hold.User, false); hash != "" && hash == nameOrHash {
+			return hold.User
+		}
+	}
+	return nameOrHash
 }
 
 // list shows the holds.

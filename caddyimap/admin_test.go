@@ -128,7 +128,7 @@ func TestAdminAPI(t *testing.T) {
 	check(t, ref, from("192.0.2.1", "alice", testSecret), login.Granted)
 
 	for i, path := range []string{
-		"BOB", `example.org%5Ccarol`, "dave", "hunter2-is-my-password", url.PathEscape("erin %2F?#@example.org"),
+		"BOB", `example.org%5Ccarol`, "dave", hashName("hunter2-is-my-password"), url.PathEscape("erin %2F?#@example.org"),
 	} {
 		check(t, ref, from("198.51.100.1", users[i], "another"), login.Throttled)
 		resp, body := call(t, s, "DELETE", "/imap/guard/accounts/"+path)

@@ -288,11 +288,27 @@ func (b *Backend) parseAddress(text string) (caddy.NetworkAddress, error) {
 		return addr, errors.New("the certificate of a unix socket's server has no name to be valid for; set tls_server_name, or tls off")
 	}
 	switch addr.Network {
-	case "tcp", "tcp4", "tcp6", "unix":
+	case "unix":
+		return addr, nil
+	case "tcp", "tcp4", "tcp6":
+		if !isUpstreamHost(addr.Host) {
+			return addr, fmt.Errorf("%q is neither the name of a host nor an IP address; write host:port, without a user, "+
+				"each upstream by itself, and letters beyond ASCII in their xn-- form", addr.Host)
+		}
 		return addr, nil
 	default:
 		return addr, fmt.Errorf("IMAP is not spoken on the network %s; use tcp or unix", addr.Network)
 	}
+}
+
+// isUpstreamHost reports whether there could be such a host. Unlike the names that
+// clients know a server by, names in the networks of containers have underscores, and
+// some end with the dot of the root.
+func isUpstreamHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return !strings.HasPrefix(host, "*") && isHostname(strings.ReplaceAll(strings.TrimSuffix(host, "."), "_", "x"))
 }
 
 func (b *Backend) upstreamConfig(addr caddy.NetworkAddress, tlsConfig *tls.Config) *imapauth.Config {

@@ -1,6 +1,7 @@
 package caddyimap
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +88,30 @@ func TestBackendWarnings(t *testing.T) {
 	}
 }
 
+// TestAddressErrors pins that an address which can never work is found out at the start.
+func TestAddressErrors(t *testing.T) {
+	w := newWorld(t)
+	for dial, host := range map[string]string{
+		"ex9:143:44":     "ex9:143:44",
+		"ex9 corp":       "ex9 corp",
+		" ex9:143":       " ex9",
+		"ex9,ex8":        "ex9,ex8",
+		"user@ex9":       "user@ex9",
+		"127.0.0.300":    "127.0.0.300",
+		"192.0.2:143":    "192.0.2",
+		"ex9..corp":      "ex9..corp",
+		"*.corp.example": "*.corp.example",
+		"büro.example":   "büro.example",
+		"[ex9:143]":      "ex9:143",
+		"tcp4/ex9,ex8":   "ex9,ex8",
+	} {
+		_, err := w.tryLoad(w.app(&Backend{Upstreams: []*Upstream{{Dial: dial}}}))
+		if want := fmt.Sprintf("upstream %s: %q is neither the name of a host nor an IP address; write host:port, ", dial, host); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
 // TestAddress pins what an upstream's address means.
 func TestAddress(t *testing.T) {
 	t.Setenv("IMAP_TEST_PORT", "1143")
@@ -101,6 +126,8 @@ func TestAddress(t *testing.T) {
 		{"[2001:db8::1]:1143", "", "tcp", "[2001:db8::1]:1143"},
 		{"tcp4/ex1.corp.example.org", "", "tcp4", "ex1.corp.example.org:143"},
 		{"unix//run/imap.sock", "off", "unix", "/run/imap.sock"},
+		{"imap_1.corp.example.org.", "", "tcp", "imap_1.corp.example.org.:143"},
+		{"[fe80::1%eth0]:1143", "", "tcp", "[fe80::1%eth0]:1143"},
 	} {
 		b := w.load(w.app(&Backend{Upstreams: []*Upstream{{Dial: tc.dial}}, TLSMode: tc.mode})).app.Backends["exchange"]
 		cfg := b.configs[b.addresses[0]]

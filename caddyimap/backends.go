@@ -1,7 +1,9 @@
 package caddyimap
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/pool"
@@ -18,6 +20,8 @@ type (
 		Upstreams []*upstreamStatus `json:"upstreams"`
 	}
 	upstreamStatus struct {
+		// Index is the upstream's place in the configuration, and nil if it has none.
+		Index   *int   `json:"index,omitempty"`
 		Address string `json:"address"`
 		// Configured is false if the upstream is only here for the sessions that it
 		// has.
@@ -49,7 +53,9 @@ func (api *adminAPI) backends(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, map[string][]*backendStatus{"backends": backendStatuses(apps.newest.Load(), upstreams.Snapshot())})
 }
 
-// backendStatuses arranges what is known, which is sorted.
+// backendStatuses arranges what is known, which is sorted. Upstreams are in the order
+// of the configuration, since commands to the admin API name them by their index in it.
+// Those that are gone come last.
 func backendStatuses(app *App, snapshot []pool.Status) []*backendStatus {
 	list := []*backendStatus{}
 	var b *backendStatus
@@ -68,7 +74,31 @@ func backendStatuses(app *App, snapshot []pool.Status) []*backendStatus {
 		}
 		u.add(s)
 	}
+	if app == nil {
+		return list
+	}
+	for _, b := range list {
+		if configured := app.Backends[b.Name]; configured != nil {
+			b.order(configured.addresses)
+		}
+	}
 	return list
+}
+
+// order puts the upstreams in the order of these addresses.
+func (b *backendStatus) order(addresses []string) {
+	place := func(u *upstreamStatus) int {
+		if u.Index == nil {
+			return len(addresses)
+		}
+		return *u.Index
+	}
+	for _, u := range b.Upstreams {
+		if i := slices.Index(addresses, u.Address); i >= 0 {
+			u.Index = &i
+		}
+	}
+	slices.SortStableFunc(b.Upstreams, func(u, v *upstreamStatus) int { return cmp.Compare(place(u), place(v)) })
 }
 
 func (u *upstreamStatus) add(s pool.Status) {

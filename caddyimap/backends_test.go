@@ -52,7 +52,10 @@ func TestBackendsAPI(t *testing.T) {
 	if len(list) != 2 || list[0].Name != "archive" || list[0].Policy != "first" || list[1].Name != "exchange" || list[1].Policy != "round_robin" || len(list[1].Upstreams) != 3 {
 		t.Fatalf("backends %+v", list)
 	}
-	for _, u := range list[1].Upstreams {
+	for i, u := range list[1].Upstreams {
+		if u.Address != []string{good.Addr(), dead, drained.Addr()}[i] || u.Index == nil || *u.Index != i {
+			t.Errorf("upstream %d is %s with the index %v", i, u.Address, u.Index)
+		}
 		if len(u.Endpoints) != 1 || u.Endpoints[0].Address != u.Address {
 			t.Fatalf("endpoints %+v", u)
 		}
@@ -82,8 +85,16 @@ func TestBackendsAPI(t *testing.T) {
 		}
 	}
 
-	// What has gone from the configuration is shown while it has sessions.
+	// What has gone from the configuration is shown while it has sessions, after the rest.
+	b.Upstreams = b.Upstreams[2:]
+	next := w.running(app)
 	c.stop()
+	list = shownBackends(t)
+	if us := list[1].Upstreams; len(us) != 2 || us[0].Address != drained.Addr() || us[0].Index == nil || *us[0].Index != 0 ||
+		us[1].Address != good.Addr() || us[1].Index != nil || us[1].Configured {
+		t.Errorf("after the first two are gone: %+v", us)
+	}
+	next.stop()
 	list = shownBackends(t)
 	if len(list) != 1 || list[0].Policy != "" || len(list[0].Upstreams) != 1 || list[0].Upstreams[0].Configured || list[0].Upstreams[0].Sessions != 1 {
 		t.Errorf("without a configuration: %+v", list)
@@ -126,6 +137,8 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%v: %v", v.Result, v.Err)
 	}
 	c.log.one("warn", "nobody can log in at this backend, because every upstream of it drains; add another one, or take drain away")
+	c.log.one("error", "a password could not be checked, because the backend gave no answer that decides: "+
+		"every upstream of it drains; add another one, or take drain away")
 
 	b.Upstreams[1].Drain = false
 	b.Upstreams[0].DrainTimeout = caddy.Duration(time.Nanosecond)

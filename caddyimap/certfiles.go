@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,7 +72,11 @@ func (f CertificateFiles) load(repl *caddy.Replacer) (cert tls.Certificate, err 
 	if bytes.Contains(keyPEM, []byte("ENCRYPTED")) {
 		return cert, errors.New("the key has a password; openssl pkey writes it without one")
 	}
-	return tls.X509KeyPair(certPEM, keyPEM)
+	cert, err = tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil && strings.Contains(err.Error(), "does not match public key") {
+		err = fmt.Errorf("%w; is the server's own certificate the first in its file?", err)
+	}
+	return cert, err
 }
 
 // hasFileFor reports whether a certificate in files is valid for the name.

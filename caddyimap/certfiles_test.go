@@ -143,7 +143,7 @@ func TestCertificateFilesErrors(t *testing.T) {
 		{good.Certificate, "", "must be two files, the certificate and its key"},
 		{good.Certificate + "x", good.Key, "reading the certificate: open "},
 		{good.Certificate, good.Key + "x", "reading the key: open "},
-		{good.Certificate, other.Key, "private key does not match public key"},
+		{good.Certificate, other.Key, "private key does not match public key; is the server's own certificate the first in its file?"},
 		{good.Certificate, good.Certificate, "found a certificate rather than a key"},
 		{good.Key, good.Key, "failed to find certificate PEM data"},
 		{good.Certificate, locked, "the key has a password; openssl pkey writes it without one"},

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
 
 // nameKey makes hashes of names useless to whoever has the log alone. It is the
@@ -29,6 +30,7 @@ const hashLength = 6
 // What an operator can do about a backend that gives no answer.
 const (
 	adviceBackend = "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
+	adviceDrain   = "every upstream of it drains; add another one, or take drain away"
 	adviceConfig  = "see what the handlers and the backends of the configuration are called"
 )
 
@@ -66,6 +68,9 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 	a.loginDone(at, backend, v)
 	if v.Result != login.Unavailable || errors.Is(ctx.Err(), context.Canceled) {
 		return
+	}
+	if errors.Is(v.Err, pool.ErrDraining) {
+		advice = adviceDrain
 	}
 	a.logger.Error("a password could not be checked, because the backend gave no answer that decides: "+advice,
 		zap.String("backend", backend), zap.String("upstream", v.Upstream), zap.Error(v.Err), zap.String("session", at.ID))

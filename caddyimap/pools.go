@@ -183,7 +183,11 @@ func (a *App) upstreamChanged(c pool.Change) {
 	if c.Address != c.Upstream {
 		fields = append(fields, zap.String("endpoint", c.Address))
 	}
-	if c.Up {
+	switch {
+	case c.Expired:
+		a.logger.Info("upstream is taken to be up again, since its fail_duration is over and no login has tried it", fields...)
+		return
+	case c.Up:
 		a.logger.Info("upstream is up", fields...)
 		return
 	}
@@ -195,9 +199,14 @@ func (a *App) upstreamChanged(c pool.Change) {
 // up any more.
 func (a *App) upstreamLookedUp(backend, upstream string, found []string, err error) {
 	fields := []zap.Field{zap.String("backend", backend), zap.String("upstream", upstream)}
-	if err != nil {
-		a.logger.Warn("the name of this upstream cannot be looked up, and the addresses from before are used: see that DNS works",
+	switch {
+	case err != nil && len(found) == 0:
+		a.logger.Warn("the name of this upstream cannot be looked up: see that it is right, and that DNS works",
 			append(fields, zap.Error(err))...)
+		return
+	case err != nil:
+		a.logger.Warn("the name of this upstream cannot be looked up, and the addresses from before are used: see that DNS works",
+			append(fields, zap.Error(err), zap.Strings("endpoints", found))...)
 		return
 	}
 	a.logger.Info("upstream has other addresses", append(fields, zap.Strings("endpoints", found))...)

@@ -475,6 +475,38 @@ func TestNames(t *testing.T) {
 	granted()
 }
 
+// TestNameNeverFound pins what is said of a name that no lookup has found yet.
+func TestNameNeverFound(t *testing.T) {
+	w := newWorld(t)
+	resolver := lookupIP
+	defer func() { lookupIP = resolver }()
+	lookupIP = func(context.Context, string, string) ([]netip.Addr, error) { return nil, errors.New("no such host") }
+	app, _ := w.pooled("ex9.corp.example.org")
+	c := w.running(app)
+	becomes(t, "the warning", func() bool {
+		return len(c.log.lines("warn", "the name of this upstream cannot be looked up: see that it is right, and that DNS works")) == 1
+	})
+	c.stop()
+}
+
+// TestUpstreamForgotten pins that an upstream which no login has tried is not said to
+// be well.
+func TestUpstreamForgotten(t *testing.T) {
+	w := newWorld(t)
+	dead, good := deadAddr(t), w.fake()
+	app, b := w.pooled(dead, good.Addr())
+	b.HealthChecks = &HealthChecks{Passive: &PassiveHealthChecks{FailDuration: caddy.Duration(time.Millisecond)}}
+	c := w.running(app)
+	asks(t, c.ref(""), good)
+	becomes(t, "the dead one to be forgotten", func() bool { return health(dead, good.Addr()) == "a+0 b+0" })
+	if up := c.log.one("info", "upstream is taken to be up again, since its fail_duration is over and no login has tried it"); up.text("upstream") != dead {
+		t.Errorf("logged %v", up)
+	}
+	if lines := c.log.lines("info", lineUp); len(lines) > 0 {
+		t.Errorf("logged %v", lines)
+	}
+}
+
 // TestIdentity pins what the guard takes for the same servers: health, order of
 // choice and drain do not make others of them.
 func TestIdentity(t *testing.T) {

@@ -67,7 +67,8 @@ Caddy gets a certificate for the host name, from a public authority, if the name
 public and port 80 or 443 of this machine can be reached from there, and otherwise
 from an authority of its own, whose certificate clients have to be given. The
 upstream's certificate must be valid for the name in --to; --tls-server-name says
-what other name it has, --tls-trust-pool the file of a private authority.
+what other name it has, --tls-trust-pool the file of a private authority. The log
+calls these by the names that they have in a Caddyfile: tls_server_name, tls_trust_pool.
 
 The demo listens on 127.0.0.1:1143 (--imap), 127.0.0.1:1993 (--imaps) and
 127.0.0.1:12345 (--auth), needs no root, and leaves nothing behind.
@@ -213,6 +214,7 @@ func (o *options) summary() string {
 			break
 		}
 	}
+	text += "The log speaks of options as a Caddyfile has them: tls_trust_pool is --tls-trust-pool here, and so on.\n"
 	return text + "Stop it with Ctrl-C.\n"
 }
 

@@ -44,14 +44,21 @@ var sockets = caddy.NewUsagePool()
 // the address is one of the network given but for the name.
 func listenAs(network string) caddy.ListenerFunc {
 	return func(ctx context.Context, _, host, ports string, offset uint, cfg net.ListenConfig) (any, error) {
-		if strings.Contains(host, "/") {
-			return nil, fmt.Errorf("listening on kept/%s: a unix socket is kept by Caddy itself; write unix/%[1]s", host)
+		path, isUnix := strings.CutPrefix(host, "unix/")
+		switch {
+		case isUnix, strings.HasPrefix(host, "/"):
+			return nil, fmt.Errorf("listening on kept/%s: a unix socket is kept by Caddy itself; write unix/%s", host, path)
+		case strings.Contains(host, "/"):
+			return nil, fmt.Errorf("listening on kept/%s: kept/ is for TCP; write kept/host:port or kept/:port, with no other network", host)
 		}
 		addrs, err := caddy.ParseNetworkAddress(caddy.JoinNetworkAddress(network, host, ports))
 		if err != nil {
 			return nil, fmt.Errorf("parsing an address to listen on: %w", err)
 		}
 		addr := addrs.At(offset)
+		if addr.StartPort == 0 {
+			return nil, fmt.Errorf("listening on kept/%s: it names no port, and nobody would find the one that the system chose; write kept/host:port", host)
+		}
 		shared, _, err := sockets.LoadOrNew(addr, func() (caddy.Destructor, error) { return open(ctx, addr, cfg) })
 		if err != nil {
 			return nil, err

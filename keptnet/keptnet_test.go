@@ -142,9 +142,9 @@ func wantRefused(t *testing.T, addr string) {
 // socket. All are served, by whoever it is.
 func TestHandover(t *testing.T) {
 	const handovers, clients = 200, 8
-	ln := mustListen(t, "kept/127.0.0.1:0")
+	address := "kept/" + freeAddr(t)
+	ln := mustListen(t, address)
 	addr := ln.Addr().String()
-	// The key of the socket is the address as it is written, with port 0.
 	stop := make(chan struct{})
 	var heard, greeted atomic.Int64
 	var dialing, serving sync.WaitGroup
@@ -171,7 +171,7 @@ func TestHandover(t *testing.T) {
 		for before := heard.Load(); heard.Load() < before+2 && !t.Failed(); {
 			time.Sleep(50 * time.Microsecond)
 		}
-		next := mustListen(t, "kept/127.0.0.1:0")
+		next := mustListen(t, address)
 		if i == handovers-1 {
 			close(stop)
 			dialing.Wait()
@@ -192,9 +192,10 @@ func TestHandover(t *testing.T) {
 // A listener that waits for a connection, or is about to, is woken by its end, while
 // another of the same socket waits on, and is served.
 func TestCloseWakes(t *testing.T) {
-	other := mustListen(t, "kept/127.0.0.1:0")
+	address := "kept/" + freeAddr(t)
+	other := mustListen(t, address)
 	for range 50 {
-		ln := mustListen(t, "kept/127.0.0.1:0")
+		ln := mustListen(t, address)
 		woken := make(chan error)
 		go func() {
 			_, err := ln.Accept()
@@ -236,7 +237,7 @@ func TestLastClose(t *testing.T) {
 // Who was accepted and not handed over when the last listener goes is not left
 // hanging.
 func TestLastCloseWithClient(t *testing.T) {
-	ln := mustListen(t, "kept/127.0.0.1:0")
+	ln := mustListen(t, "kept/"+freeAddr(t))
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -297,19 +298,25 @@ func TestFromPlain(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
+	port := fmt.Sprint(":", freePorts(t, 1))
 	tests := []struct {
 		address string
 		want    string // of the error
 		ip      string
 	}{
-		{address: "kept/127.0.0.1:0", ip: "127.0.0.1"},
-		{address: "kept/localhost:0", ip: "127.0.0.1"},
-		{address: "kept/[::1]:0", ip: "::1"},
-		{address: "kept4/:0", ip: "0.0.0.0"},
-		{address: "kept6/:0", ip: "::"},
-		{address: "KEPT/127.0.0.1:0", ip: "127.0.0.1"},
-		{address: "kept4/[::1]:0", want: "no suitable address"},
-		{address: "kept//run/imap.sock|0660", want: "write unix//run/imap.sock|0660"},
+		{address: "kept/127.0.0.1" + port, ip: "127.0.0.1"},
+		{address: "kept/localhost" + port, ip: "127.0.0.1"},
+		{address: "kept/[::1]" + port, ip: "::1"},
+		{address: "kept4/" + port, ip: "0.0.0.0"},
+		{address: "kept6/" + port, ip: "::"},
+		{address: "KEPT/127.0.0.1" + port, ip: "127.0.0.1"},
+		{address: "kept4/[::1]" + port, want: "no suitable address"},
+		{address: "kept//run/imap.sock|0660", want: "; write unix//run/imap.sock|0660"},
+		{address: "kept/unix//run/imap.sock", want: "; write unix//run/imap.sock"},
+		{address: "kept/udp/:143", want: "write kept/host:port or kept/:port, with no other network"},
+		{address: "kept/tcp/127.0.0.1:143", want: "write kept/host:port or kept/:port, with no other network"},
+		{address: "kept/127.0.0.1", want: "it names no port"},
+		{address: "kept/127.0.0.1:0", want: "it names no port"},
 	}
 	for _, tt := range tests {
 		t.Run(strings.ReplaceAll(tt.address, "/", "_"), func(t *testing.T) {

@@ -226,14 +226,15 @@ func (c *Client) startTLS(ctx context.Context) error {
 func (c *Client) handshake(ctx context.Context) error {
 	conn := tlsio.Client(c.raw, c.cfg.TLS)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), ioError(ctx, err))
+		err = ioError(ctx, err)
+		return fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)
 	}
 	c.conn = conn
 	return nil
 }
 
-// hint names the most frequent reason why a conversation does not even begin: the
-// port is one for the other mode.
+// hint names the most frequent reasons why a conversation does not even begin: the
+// port is one for the other mode, or waits for a PROXY header.
 func (c *Client) hint(err error) string {
 	var header tls.RecordHeaderError
 	switch {
@@ -241,6 +242,8 @@ func (c *Client) hint(err error) string {
 		return " (does this port begin in clear text? then TLS is starttls)"
 	case c.cfg.Mode != ImplicitTLS && errors.Is(err, ErrTimeout):
 		return " (does this port begin with TLS? then TLS is implicit)"
+	case c.missesHeader(err):
+		return " (does this port expect a PROXY header? then forward_client is proxy_v2)"
 	}
 	return ""
 }

@@ -103,6 +103,13 @@ func (c *Client) suspectHeader(err error) error {
 	return err
 }
 
+// missesHeader reports whether that we sent no PROXY header may be the reason of an
+// error: the backend ends the connection before it has said anything.
+func (c *Client) missesHeader(err error) bool {
+	silent := c.conn == c.raw && c.caps == nil
+	return c.cfg.Forward.proxyVersion() == 0 && silent && (errors.Is(err, ErrClosed) || errors.Is(err, syscall.ECONNRESET))
+}
+
 // introduce tells the backend with ID where the client is, if that is wanted.
 // Whether it says OK, NO or BAD to that does not matter for the login.
 //

@@ -112,6 +112,43 @@ func TestProxyHeader(t *testing.T) {
 	}
 }
 
+// A backend that waits for a header, and hangs up without a word, is told from other
+// trouble.
+func TestProxyHeaderMissing(t *testing.T) {
+	server, client := testTLS(t)
+	const hint = "(does this port expect a PROXY header? then forward_client is proxy_v2)"
+	hangUp := func(*imaptest.Conn) {}
+	for _, tc := range []struct {
+		name string
+		mode TLSMode
+		play func(c *imaptest.Conn)
+		want bool // the hint
+	}{
+		{"STARTTLS", StartTLS, hangUp, true},
+		{"no TLS", NoTLS, hangUp, true},
+		{"TLS", ImplicitTLS, hangUp, true},
+		{"greets first", StartTLS, func(c *imaptest.Conn) { c.Send(plainGreeting) }, false},
+		{"hangs up where TLS begins", StartTLS, func(c *imaptest.Conn) {
+			c.Send(plainGreeting)
+			tag, _ := c.Command("CAPABILITY")
+			c.Sendf("* CAPABILITY IMAP4rev1 STARTTLS\r\n%s OK done", tag)
+			tag, _ = c.Command("STARTTLS")
+			c.Sendf("%s OK begin", tag)
+		}, false},
+		{"hangs up after TLS has begun", ImplicitTLS, func(c *imaptest.Conn) { _ = c.StartTLS(server) }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := &Config{Address: imaptest.NewScript(t, tc.play).Addr(), Mode: tc.mode}
+			if tc.mode != NoTLS {
+				cfg.TLS = client
+			}
+			if err := Ping(t.Context(), cfg); err == nil || strings.Contains(err.Error(), hint) != tc.want {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
 // A backend that takes the header for something else is told from other trouble.
 func TestProxyHeaderNotUnderstood(t *testing.T) {
 	server, client := testTLS(t)

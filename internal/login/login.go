@@ -86,7 +86,7 @@ var ErrUnsafe = errors.New("empty, too long, or with a NUL, CR or LF in it")
 // say that such a password is wrong, but that the command is too long.
 const (
 	maxUser   = 1024
-	maxSecret = 4096
+	maxSecret = 6 << 10
 )
 
 // Check refuses credentials that must never reach a backend: a user name or password

@@ -55,7 +55,9 @@ type Config struct {
 	// whole Table, and while no lock is held. It must not wait for anything.
 	OnChange func(Change)
 	// OnLookup is told of the endpoints of an upstream when they are others
-	// than before, and of the error when a lookup fails after one that did not.
+	// than before, and of the error when a lookup fails after one that did not,
+	// with the endpoints from before that are used on. None means that Address
+	// itself is used.
 	OnLookup func(upstream string, endpoints []string, err error)
 	// OnDrained is told that a draining upstream's time is over, and how many
 	// sessions are told to end.

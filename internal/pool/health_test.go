@@ -152,7 +152,7 @@ func TestForgotten(t *testing.T) {
 		time.Sleep(1)
 		expectStatus(t, &table, "a+0 b+0")
 		expectStatus(t, &table, "a+0 b+0")
-		f.expect(t, "1m0s b up")
+		f.expect(t, "1m0s b up unseen")
 	})
 }
 

@@ -101,6 +101,8 @@ func (k *keeper) lookup(ctx context.Context) {
 	k.lookupFailed = err != nil
 	if err == nil {
 		news = p.replace(u, p.membersOf(u.Address, found))
+	} else {
+		found = p.found(u)
 	}
 	if news && p.cfg.OnLookup != nil {
 		defer p.recovered("telling of a lookup")
@@ -113,6 +115,18 @@ func (k *keeper) endpoints(ctx context.Context) (found []string, err error) {
 	defer cancel()
 	defer panicked("looking up the endpoints", &err)
 	return k.upstream.Endpoints(ctx)
+}
+
+// found returns the endpoints that lookups have found before.
+func (p *Pool) found(u *upstream) (addresses []string) {
+	p.table.mu.Lock()
+	defer p.table.unlock()
+	for _, m := range u.members {
+		if m.Address != u.Address {
+			addresses = append(addresses, m.Address)
+		}
+	}
+	return addresses
 }
 
 // replace gives the upstream other members, and reports whether they are others.

@@ -81,11 +81,11 @@ func TestLookup(t *testing.T) {
 		// No answer of the resolver is no reason to forget what it said before.
 		n.set("error")
 		sleep(3 * DefaultLookupInterval)
-		f.expect(t, "1m0s "+mail+" is []: looking up mail.example.org: down")
+		f.expect(t, "1m0s "+mail+" is [192.0.2.2:143 192.0.2.1:143]: looking up mail.example.org: down")
 		lease := p.Hold(p.Order(someone)[1])
 		n.set("192.0.2.3 192.0.2.2 2001:db8::1")
 		sleep(DefaultLookupInterval)
-		f.expect(t, "2m1s "+mail+" (192.0.2.2:143) up", // it is forgotten by now
+		f.expect(t, "2m1s "+mail+" (192.0.2.2:143) up unseen", // it is forgotten by now
 			"2m30s "+mail+" is [192.0.2.3:143 192.0.2.2:143 [2001:db8::1]:143]")
 		expectStatus(t, &table, "192.0.2.1:143+?1 192.0.2.2:143+0 192.0.2.3:143+0 [2001:db8::1]:143+0")
 		lease.Release()

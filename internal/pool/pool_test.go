@@ -64,7 +64,11 @@ func (f *fleet) open(ctx context.Context, e Endpoint) (string, error) {
 var errHangs = errors.New("hangs")
 
 func (f *fleet) onChange(c Change) {
-	f.tell("%s %s%s", c.Endpoint, map[bool]string{true: "up", false: "down"}[c.Up], reason(c.Err))
+	word := map[bool]string{true: "up", false: "down"}[c.Up]
+	if c.Expired {
+		word += " unseen"
+	}
+	f.tell("%s %s%s", c.Endpoint, word, reason(c.Err))
 }
 
 func (f *fleet) onLookup(upstream string, endpoints []string, err error) {

@@ -93,14 +93,17 @@ func (s *state) remembered(now time.Time) (n int) {
 
 // tell compares the state with what was told before. The error is why it is down,
 // if that is new.
-func (s *state) tell(now time.Time, err error) {
+func (s *state) tell(now time.Time, err error) { s.change(now, Change{Err: err}) }
+
+// change is tell, with what else there is to say of a change.
+func (s *state) change(now time.Time, c Change) {
 	down := s.unwell || !s.retry.IsZero()
 	if down == s.down {
 		return
 	}
-	s.down, s.since, s.err = down, now, err
+	s.down, s.since, s.err = down, now, c.Err
 	if p := s.chief(); p != nil && p.cfg.OnChange != nil {
-		c := Change{Endpoint: s.Endpoint, Up: !down, Err: err}
+		c.Endpoint, c.Up = s.Endpoint, !down
 		s.table.changes = append(s.table.changes, told{Change: c, pool: p})
 	}
 }
@@ -126,7 +129,7 @@ func (s *state) expire(now time.Time) {
 	p := s.chief()
 	if p != nil && !s.retry.IsZero() && !now.Before(s.retry.Add(p.cfg.FailDuration)) {
 		s.retry = time.Time{}
-		s.tell(now, nil)
+		s.change(now, Change{Expired: true})
 	}
 }
 

@@ -36,6 +36,9 @@ type Change struct {
 	Endpoint
 	// Up says that it came up; else it went down.
 	Up bool
+	// Expired says that it only came up because no login cared to try it for long:
+	// nobody knows how it is.
+	Expired bool
 	// Err is why it went down.
 	Err error
 }
