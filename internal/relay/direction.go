@@ -21,7 +21,7 @@ const (
 	// is said in IDLE, and for what a scanner holds back.
 	idleSize = 256
 	// warmTime is how long a direction keeps a large buffer without need.
-	warmTime = 200 * time.Millisecond
+	warmTime = 50 * time.Millisecond
 )
 
 // busyBuffers and bulkBuffers are the large ones.

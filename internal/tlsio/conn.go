@@ -39,13 +39,10 @@ func Client(conn net.Conn, cfg *tls.Config) *Conn {
 // Read waits for a record. If p has room for more than one, it reads on for as long
 // as there is something that need not be waited for.
 func (c *Conn) Read(p []byte) (int, error) {
-	many := len(p) > maxRecord
-	if many {
-		c.under.fetchMany()
-	}
+	c.under.many = len(p) > maxRecord
 	n, err := c.Conn.Read(p)
 	c.under.dry = true
-	for many && err == nil && n < len(p) {
+	for c.under.many && err == nil && n < len(p) {
 		var m int
 		m, err = c.Conn.Read(p[n:])
 		n += m

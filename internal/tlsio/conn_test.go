@@ -40,7 +40,7 @@ func TestFewCalls(t *testing.T) {
 			if err != nil || !bytes.Equal(buf[:n], sent) {
 				t.Fatalf("got %d bytes, %v", n, err)
 			}
-			if c.writes != 1 || s.reads != 1 {
+			if c.writes != 1 || s.reads != 2 {
 				t.Errorf("%d writes, %d reads", c.writes, s.reads)
 			}
 			if server.under.in != nil || client.under.held != nil {

@@ -33,12 +33,13 @@ var (
 type socket struct {
 	net.Conn
 
+	// many says that more may be read than was asked for; dry, that nothing is
+	// waited for.
+	many, dry bool
 	// in, if it is there, has been filled by one read; the bytes from start to end
 	// are still to be had.
 	in         *[inSize]byte
 	start, end int
-	// dry says that what is not in it is not waited for.
-	dry bool
 	// frame knows where records end.
 	frame frame
 
@@ -48,13 +49,6 @@ type socket struct {
 	// broken is why nothing may be written any more: what came next would be
 	// taken for the rest of a record.
 	broken error
-}
-
-// fetchMany has the next reads fetch more than they were asked for, until release.
-func (s *socket) fetchMany() {
-	if s.in == nil {
-		s.in = inBuffers.Get().(*[inSize]byte)
-	}
 }
 
 // release gives the buffer back if nothing is in it.
@@ -74,11 +68,15 @@ func (s *socket) Read(p []byte) (n int, err error) {
 	case s.start < s.end:
 	case s.dry:
 		return 0, os.ErrDeadlineExceeded
-	case s.in == nil:
+	case !s.many || s.frame.atHeader():
+		// Whoever waits for a record waits here, without a buffer.
 		n, err = s.Conn.Read(p)
 		s.frame.follow(p[:n])
 		return n, err
 	default:
+		if s.in == nil {
+			s.in = inBuffers.Get().(*[inSize]byte)
+		}
 		n, err := s.Conn.Read(s.in[:])
 		if s.start, s.end = 0, n; n == 0 {
 			return 0, err
@@ -98,9 +96,11 @@ type frame struct {
 	header, left int
 }
 
+func (f *frame) atHeader() bool { return f.header < headerSize }
+
 // rest returns how much to read next.
 func (f *frame) rest() int {
-	if f.header < headerSize {
+	if f.atHeader() {
 		return sip
 	}
 	return f.left
@@ -108,7 +108,7 @@ func (f *frame) rest() int {
 
 func (f *frame) follow(p []byte) {
 	for len(p) > 0 {
-		if f.header < headerSize {
+		if f.atHeader() {
 			// The last two bytes are the length.
 			f.left = (f.left<<8 | int(p[0])) & 0xffff
 			f.header++
