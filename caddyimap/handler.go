@@ -254,6 +254,7 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	for _, policy := range h.ConnectionPolicies {
 		app.showFiles(policy)
 		app.noteMissing(policy, h.logger)
+		// Many small records at the beginning cost more than they gain with mail.
 		policy.TLSConfig.DynamicRecordSizingDisabled = true
 	}
 	h.front.TLS = h.ConnectionPolicies.TLSConfig(ctx)
