@@ -77,6 +77,10 @@ func TestExit(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
 	const n = 500
+	// With the race detector, 500 good-byes may take longer than they should.
+	grace := byeGrace
+	byeGrace = 2 * grace
+	defer func() { byeGrace = grace }()
 	w := newWorld(t)
 	p := w.profile()
 	p.Session, p.Announce, p.Clear, p.Before = imaptest.Mailbox, true, true, "IMAP4rev1 AUTH=PLAIN"

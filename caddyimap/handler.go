@@ -333,7 +333,7 @@ const idLength = 12
 
 // byeGrace is how long a response may take to be complete when the process ends,
 // so that BYE can follow it.
-const byeGrace = 2 * time.Second
+var byeGrace = 2 * time.Second
 
 // relay carries the session until it ends, or the process does.
 func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imapfront.Session, logger *zap.Logger) {

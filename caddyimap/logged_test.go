@@ -96,6 +96,13 @@ func (l *logged) one(level, msg string) line {
 	return found[0]
 }
 
+// soon is the like for a line that is written a moment after what it tells of.
+func (l *logged) soon(level, msg string) line {
+	l.tb.Helper()
+	becomes(l.tb, "the line "+msg, func() bool { return len(l.lines(level, msg)) > 0 })
+	return l.one(level, msg)
+}
+
 // logWriter is the log output of these tests.
 type logWriter struct {
 	Key string `json:"key,omitempty"`

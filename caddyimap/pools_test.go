@@ -63,7 +63,7 @@ func health(addrs ...string) string {
 }
 
 // becomes waits until something is so.
-func becomes(t *testing.T, what string, is func() bool) {
+func becomes(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -90,7 +90,7 @@ func TestUpstreamDown(t *testing.T) {
 	if got := health(dead.Addr(), good.Addr()); got != "a-0 b+0" {
 		t.Errorf("health %s", got)
 	}
-	down := c.log.one("warn", lineDown)
+	down := c.log.soon("warn", lineDown)
 	if down.text("backend") != "exchange" || down.text("upstream") != dead.Addr() || !strings.Contains(down.text("error"), "the backend closed the connection") {
 		t.Errorf("logged %v", down)
 	}
@@ -130,8 +130,8 @@ func TestUpstreamBack(t *testing.T) {
 	asks(t, c.ref(""), second)
 	imaptest.NewFakeAt(t, addr, w.profile())
 	becomes(t, "the first to be used again", func() bool { return c.ref("").Check(t.Context(), attempt()).Upstream == addr })
-	c.log.one("warn", lineDown)
-	if up := c.log.one("info", lineUp); up.text("upstream") != addr {
+	c.log.soon("warn", lineDown)
+	if up := c.log.soon("info", lineUp); up.text("upstream") != addr {
 		t.Errorf("logged %v", up)
 	}
 }
@@ -266,12 +266,12 @@ func TestActiveChecks(t *testing.T) {
 	}
 	first.Close()
 	becomes(t, "the first to be down", func() bool { return health(addr, second.Addr()) == "a-0 b+0" })
-	if down := c.log.one("warn", lineDown); down.text("upstream") != addr || down.text("error") == "" {
+	if down := c.log.soon("warn", lineDown); down.text("upstream") != addr || down.text("error") == "" {
 		t.Errorf("logged %v", down)
 	}
 	back := imaptest.NewFakeAt(t, addr, w.profile())
 	becomes(t, "the first to be up", func() bool { return health(addr, second.Addr()) == "a+0 b+0" })
-	c.log.one("info", lineUp)
+	c.log.soon("info", lineUp)
 	asks(t, c.ref(""), back)
 	c.stop()
 	back.WaitIdle()
@@ -441,7 +441,7 @@ func TestNames(t *testing.T) {
 	c := w.running(app)
 	both := func() bool { return health(one.Addr(), two.Addr()) == "a+0 b+0" }
 	becomes(t, "the addresses", both)
-	if got := c.log.one("info", "upstream has other addresses"); got.text("upstream") != name {
+	if got := c.log.soon("info", "upstream has other addresses"); got.text("upstream") != name {
 		t.Errorf("logged %v", got)
 	}
 	granted := func() {
@@ -457,7 +457,7 @@ func TestNames(t *testing.T) {
 	if n, m := len(one.Logins()), len(two.Logins()); n != 1 || m != 2 {
 		t.Errorf("%d and %d logins, want 1 and 2", n, m)
 	}
-	if down := c.log.one("warn", lineDown); down.text("upstream") != name || down.text("endpoint") != one.Addr() {
+	if down := c.log.soon("warn", lineDown); down.text("upstream") != name || down.text("endpoint") != one.Addr() {
 		t.Errorf("logged %v", down)
 	}
 

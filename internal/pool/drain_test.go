@@ -141,3 +141,28 @@ func TestDrainOfName(t *testing.T) {
 		expectStatus(t, &table, "192.0.2.1:143+?1 192.0.2.4:143+d0 192.0.2.5:143+d0")
 	})
 }
+
+// One that is down when it begins to drain is not said to be up: nobody looks.
+func TestDrainWhileDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var table Table
+		f := newFleet()
+		f.set("a", errDown)
+		load := func(addrs string) {
+			cfg := f.config(addrs)
+			cfg.Check = &Check{Probe: f.probe}
+			start(t, &table, cfg)
+			synctest.Wait()
+		}
+		load("a b")
+		expectStatus(t, &table, "a-0 b+0")
+		f.expect(t, "0s a down: down")
+		load("(a) b")
+		expectStatus(t, &table, "a-d0 b+0")
+		f.expect(t)
+		f.set("a", nil)
+		load("a b")
+		expectStatus(t, &table, "a+0 b+0")
+		f.expect(t, "0s a up")
+	})
+}

@@ -67,7 +67,8 @@ func (s *state) obey(now time.Time) {
 	if h.pool.cfg.FailDuration <= 0 {
 		s.fails, s.retry = nil, time.Time{}
 	}
-	if !h.upstream.checked {
+	// While it drains, nobody looks, and what was thought of it stays.
+	if !h.upstream.checked && !h.upstream.Drain {
 		s.unwell, s.streak = false, 0
 	}
 	s.drain(now, h.upstream.Drain)
