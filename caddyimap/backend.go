@@ -323,6 +323,7 @@ func (b *Backend) upstreamConfig(addr caddy.NetworkAddress, tlsConfig *tls.Confi
 	if cfg.Mode != imapauth.NoTLS {
 		cfg.TLS = tlsConfig.Clone()
 		cfg.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(resumable)
+		cfg.TLS.DynamicRecordSizingDisabled = true
 		if cfg.TLS.ServerName == "" {
 			cfg.TLS.ServerName = addr.Host
 		}

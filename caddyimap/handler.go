@@ -254,6 +254,8 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 	for _, policy := range h.ConnectionPolicies {
 		app.showFiles(policy)
 		app.noteMissing(policy, h.logger)
+		// Many small records at the beginning cost more than they gain with mail.
+		policy.TLSConfig.DynamicRecordSizingDisabled = true
 	}
 	h.front.TLS = h.ConnectionPolicies.TLSConfig(ctx)
 	return nil
@@ -290,7 +292,7 @@ func (h *Handler) serve(ctx context.Context, cx *layer4.Connection, conn glue.Co
 		client.TLS = states[len(states)-1]
 	}
 	logger := h.logger.With(zap.String("session", client.ID), zap.Stringer("remote", conn.RemoteAddr()))
-	session, err := imapfront.Serve(ctx, &h.front, client)
+	session, err := h.logIn(ctx, client, conn)
 	if session == nil {
 		if errors.Is(err, imapfront.ErrBanned) {
 			greetingRefused.Inc()
@@ -299,6 +301,31 @@ func (h *Handler) serve(ctx context.Context, cx *layer4.Connection, conn glue.Co
 		return
 	}
 	h.relay(ctx, client.ID, conn.RemoteAddr(), session, logger)
+}
+
+// logIn serves the client until it has logged in. It does so on a goroutine of its
+// own: two handshakes make its stack grow to 16 KiB and more, and the session, if it
+// went on there, would keep that for days.
+func (h *Handler) logIn(ctx context.Context, client imapfront.Client, conn glue.Conn) (*imapfront.Session, error) {
+	l := loggingIn{done: make(chan struct{}), err: errPanic}
+	go l.run(ctx, h, client, conn)
+	<-l.done
+	return l.session, l.err
+}
+
+// errPanic is the outcome of a login that has none.
+var errPanic = errors.New("panic before login")
+
+type loggingIn struct {
+	done    chan struct{}
+	session *imapfront.Session
+	err     error
+}
+
+func (l *loggingIn) run(ctx context.Context, h *Handler, client imapfront.Client, conn glue.Conn) {
+	defer close(l.done)
+	defer conn.Recovered(h.logger)
+	l.session, l.err = imapfront.Serve(ctx, &h.front, client)
 }
 
 // idLength is that of a session's id, in characters with five bits each.

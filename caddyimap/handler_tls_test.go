@@ -140,6 +140,9 @@ func TestResumption(t *testing.T) {
 			c := w.load(w.app(w.backend(w.start(fake).Addr())))
 			for _, f := range fronts[:2] {
 				h := c.handler(&f.handler)
+				if !h.ConnectionPolicies[0].TLSConfig.DynamicRecordSizingDisabled {
+					t.Error("messages would be sent in small records")
+				}
 				cfg := w.tls("mail.example.org")
 				cfg.MaxVersion = version
 				cfg.ClientSessionCache = tls.NewLRUClientSessionCache(1)

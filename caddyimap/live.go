@@ -61,7 +61,7 @@ func legTLS(state *tls.ConnectionState) sessions.TLS {
 }
 
 func connTLS(c net.Conn) sessions.TLS {
-	t, ok := c.(*tls.Conn)
+	t, ok := c.(interface{ ConnectionState() tls.ConnectionState })
 	if !ok {
 		return sessions.TLS{}
 	}

@@ -120,11 +120,11 @@ func TestSessionsAPI(t *testing.T) {
 	before := time.Now()
 	secure := front{handler: Handler{Backend: "exchange"}}.greeted(w, c)
 	secure.ask("in LOGIN alice@example.org "+testSecret, "* CAPABILITY", loggedIn)
+	secure.ask("a NOOP", "a OK") // and so it is the first one
 	clear := c.handler(&Handler{Backend: "exchange", InsecureAuth: true})
 	corp := as(t, clear, `CORP\alice`)
 	third := as(t, c.handler(&Handler{Backend: "other", InsecureAuth: true}), "alice2")
 
-	secure.ask("a NOOP", "a OK")
 	all := a.list("")
 	if len(all) != 3 {
 		t.Fatalf("%d sessions, want 3", len(all))

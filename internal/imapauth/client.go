@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/internal/imapwire"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/tlsio"
 )
 
 const (
@@ -223,7 +224,7 @@ func (c *Client) startTLS(ctx context.Context) error {
 }
 
 func (c *Client) handshake(ctx context.Context) error {
-	conn := tls.Client(c.raw, c.cfg.TLS)
+	conn := tlsio.Client(c.raw, c.cfg.TLS)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		err = ioError(ctx, err)
 		return fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)

@@ -2,11 +2,11 @@ package imapfront
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapwire"
+	"github.com/caddy-imap/caddy-imap/internal/tlsio"
 )
 
 // prefetched is implemented by connections that may hold bytes which arrived
@@ -47,7 +47,7 @@ func (f *front) handshake(ctx context.Context) error {
 	if err := f.conn.SetDeadline(deadline); err != nil {
 		return err
 	}
-	conn := tls.Server(f.conn, f.cfg.TLS)
+	conn := tlsio.Server(f.conn, f.cfg.TLS)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("starting TLS: %w", err)
 	}

@@ -61,6 +61,63 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
+// BenchmarkBulk sends a literal up (APPEND) or down (FETCH). "foreign" is TLS that
+// is not ours. What the peers need for theirs is in the figures.
+func BenchmarkBulk(b *testing.B) {
+	const size = 4 << 20
+	literal := make([]byte, size)
+	for _, legs := range []struct {
+		name        string
+		front, back layer
+	}{
+		{"tls-plain", ours, plain},
+		{"tls-tls", ours, ours},
+		{"foreign-plain", foreign, plain},
+		{"foreign-foreign", foreign, foreign},
+		{"plain-plain", plain, plain},
+	} {
+		for _, way := range []string{"fetch", "append"} {
+			b.Run(legs.name+"/"+way, func(b *testing.B) {
+				client, front := link(b, legs.front)
+				backend, back := link(b, legs.back)
+				stats := make(chan Stats, 1)
+				go func() { stats <- Run(Leg{Conn: front}, Leg{Conn: back}, time.Hour) }()
+				from, to, head := backend, client, "* 1 FETCH (BODY[] {%d}\r\n%s)\r\n"
+				if way == "append" {
+					from, to, head = client, backend, "a APPEND x {%d+}\r\n%s\r\n"
+				}
+				message := fmt.Appendf(nil, head, size, literal)
+				got := make([]byte, 1<<20)
+				done := make(chan error, 1)
+				b.SetBytes(size)
+				b.ReportAllocs()
+				before := cpu()
+				b.ResetTimer()
+				go func() {
+					var err error
+					for range b.N {
+						_, err = from.Write(message)
+					}
+					done <- err
+				}()
+				for left := b.N * len(message); left > 0; {
+					n, err := to.Read(got[:min(left, len(got))])
+					if left -= n; err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				b.ReportMetric(float64(cpu()-before)/float64(b.N)/(size/1e6)/1e3, "cpu-us/MB")
+				_, _ = client.Close(), backend.Close()
+				<-stats
+			})
+		}
+	}
+}
+
 // BenchmarkPingPong is a command and its answer.
 func BenchmarkPingPong(b *testing.B) {
 	r := start(b, "", "", time.Hour)
@@ -86,7 +143,7 @@ func BenchmarkResponses(b *testing.B) {
 	for _, c := range contents {
 		b.Run(c.name, func(b *testing.B) {
 			h := newHeard()
-			chunk := c.of(bufferSize)
+			chunk := c.of(bulkSize)
 			b.SetBytes(int64(len(chunk)))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -115,23 +172,23 @@ func BenchmarkCommands(b *testing.B) {
 // and stacks. The connections are not counted, but what their TLS needs more
 // after a message has gone through is.
 func BenchmarkIdleSession(b *testing.B) {
-	for _, name := range []string{"tcp", "tls"} {
+	for l, name := range [...]string{plain: "tcp", ours: "tls", foreign: "foreign"} {
 		b.Run(name, func(b *testing.B) {
 			var held int64
 			for b.Loop() {
-				held = holdIdle(b, name == "tls")
+				held = holdIdle(b, layer(l))
 			}
 			b.ReportMetric(float64(held), "B/session")
 		})
 	}
 }
 
-func holdIdle(b *testing.B, overTLS bool) int64 {
+func holdIdle(b *testing.B, l layer) int64 {
 	const sessions = 500
 	var conns [sessions][4]net.Conn
 	for i := range conns {
-		client, front := connect(b, overTLS)
-		backend, back := connect(b, overTLS)
+		client, front := link(b, l)
+		backend, back := link(b, l)
 		conns[i] = [...]net.Conn{client, front, back, backend}
 	}
 	before := inUse()
@@ -147,8 +204,8 @@ func holdIdle(b *testing.B, overTLS bool) int64 {
 			b.Fatal(err)
 		}
 	}
-	// Large buffers go back after a second of silence.
-	time.Sleep(2 * time.Second)
+	// Large buffers go back after a moment of silence.
+	time.Sleep(10 * warmTime)
 	held := (inUse() - before) / sessions
 	for _, c := range conns {
 		_, _ = c[0].Close(), c[3].Close()

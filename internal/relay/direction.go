@@ -13,16 +13,30 @@ import (
 )
 
 const (
-	// bufferSize holds two full TLS records.
-	bufferSize = 32 << 10
+	// busySize is enough for most answers; bulkSize holds eight full TLS records,
+	// which then cost one write.
+	busySize = 8 << 10
+	bulkSize = 128 << 10
 	// idleSize is the buffer that a direction always has. It is enough for what
 	// is said in IDLE, and for what a scanner holds back.
 	idleSize = 256
 	// warmTime is how long a direction keeps a large buffer without need.
-	warmTime = time.Second
+	warmTime = 50 * time.Millisecond
 )
 
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+// busyBuffers and bulkBuffers are the large ones.
+var (
+	busyBuffers = sync.Pool{New: func() any { b := make([]byte, busySize); return &b }}
+	bulkBuffers = sync.Pool{New: func() any { b := make([]byte, bulkSize); return &b }}
+)
+
+func putBuffer(b *[]byte) {
+	if len(*b) == busySize {
+		busyBuffers.Put(b)
+	} else {
+		bulkBuffers.Put(b)
+	}
+}
 
 // flow is what a direction carries.
 type flow interface {
@@ -34,9 +48,10 @@ type flow interface {
 }
 
 // direction copies from one leg to the other. It holds a large buffer only as
-// long as there is much to read: it waits with a small one, and changes over once
-// that is filled by a single read. Waiting for readability on the socket would
-// do without any buffer, but TLS may hold bytes that the socket knows nothing of.
+// long as there is much to read: it waits with a small one, and changes over to
+// the next size whenever a single read fills what it has. Waiting for readability
+// on the socket would do without any buffer, but TLS may hold bytes that the
+// socket knows nothing of.
 type direction struct {
 	session  *Session
 	src, dst net.Conn
@@ -47,7 +62,7 @@ type direction struct {
 	// torn says that the destination has not got all that it was sent.
 	torn atomic.Bool
 
-	large *[bufferSize]byte
+	large *[]byte
 	small [idleSize]byte
 	// held is how much at the beginning of the buffer was not consumed yet.
 	held int
@@ -117,7 +132,7 @@ func (d *direction) copy() (err error) {
 // buffer returns the buffer in use.
 func (d *direction) buffer() []byte {
 	if d.large != nil {
-		return d.large[:]
+		return *d.large
 	}
 	return d.small[:]
 }
@@ -131,11 +146,27 @@ func (d *direction) consume(n int) error {
 		return err
 	}
 	d.held = copy(buf, rest)
-	if full && d.large == nil {
-		d.large = buffers.Get().(*[bufferSize]byte)
-		copy(d.large[:], d.small[:d.held])
+	if full {
+		d.grow()
 	}
 	return nil
+}
+
+// grow changes over to the next larger buffer, if there is one.
+func (d *direction) grow() {
+	old, next := d.large, &busyBuffers
+	if old != nil {
+		next = &bulkBuffers
+	}
+	buf := d.buffer()
+	if len(buf) == bulkSize {
+		return
+	}
+	d.large = next.Get().(*[]byte)
+	copy(*d.large, buf[:d.held])
+	if old != nil {
+		putBuffer(old)
+	}
 }
 
 // cool gives a large buffer back, if the small one is enough for what it holds.
@@ -143,8 +174,8 @@ func (d *direction) cool() {
 	if d.large == nil || d.held > idleSize/2 {
 		return
 	}
-	copy(d.small[:], d.large[:d.held])
-	buffers.Put(d.large)
+	copy(d.small[:], (*d.large)[:d.held])
+	putBuffer(d.large)
 	d.large = nil
 }
 
@@ -219,10 +250,8 @@ func (d *direction) hangUp() {
 	if !ok || d.src.SetDeadline(time.Now().Add(farewellTimeout)) != nil || cw.CloseWrite() != nil {
 		return
 	}
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
 	for {
-		if _, err := d.src.Read(buf[:]); err != nil {
+		if _, err := d.src.Read(d.small[:]); err != nil {
 			return
 		}
 	}

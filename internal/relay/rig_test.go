@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
+	"github.com/caddy-imap/caddy-imap/internal/tlsio"
 )
 
 // patience is how long a test waits for what has to come.
@@ -99,18 +100,44 @@ func relay(tb testing.TB, o Options, overTLS bool) *relayed {
 	return r
 }
 
+// layer is what the relay finds on a connection.
+type layer int
+
+const (
+	plain layer = iota
+	// foreign is a TLS that is not ours, as of a handler before us.
+	foreign
+	ours
+)
+
 // connect returns both ends of a connection, the far one first.
 func connect(tb testing.TB, overTLS bool) (net.Conn, net.Conn) {
+	if overTLS {
+		return link(tb, ours)
+	}
+	return link(tb, plain)
+}
+
+func link(tb testing.TB, l layer) (net.Conn, net.Conn) {
 	far, near := tcpPair(tb)
-	if !overTLS {
+	if l == plain {
 		return far, near
 	}
 	if authority == nil {
 		authority = imaptest.NewCA(tb)
 		serverTLS = authority.ServerTLS()
+		serverTLS.DynamicRecordSizingDisabled = true
 	}
-	client := tls.Client(far, authority.ClientTLS("localhost"))
-	server := tls.Server(near, serverTLS)
+	cfg := authority.ClientTLS("localhost")
+	cfg.DynamicRecordSizingDisabled = true
+	client := tlsio.Client(far, cfg)
+	var server interface {
+		net.Conn
+		Handshake() error
+	} = tlsio.Server(near, serverTLS)
+	if l == foreign {
+		server = tls.Server(near, serverTLS)
+	}
 	done := make(chan error, 1)
 	go func() { done <- server.Handshake() }()
 	if err := errors.Join(client.Handshake(), <-done); err != nil {
