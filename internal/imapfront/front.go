@@ -60,6 +60,9 @@ type front struct {
 	deadline time.Time
 	// faults counts bad commands, failures refused logins.
 	faults, failures int
+	// interrupted is closed when ctx is done, and nobody sets deadlines because of
+	// that any more.
+	interrupted chan struct{}
 	// session is set by the login that ends the conversation.
 	session *Session
 }
@@ -96,14 +99,15 @@ func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 // is going on ends. When it returns, nobody is left who could touch the
 // connection.
 func (f *front) within(ctx context.Context) (interrupted bool, err error) {
-	conn, over := f.conn, make(chan struct{})
+	conn := f.conn
+	f.interrupted = make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(over)
+		defer close(f.interrupted)
 		_ = conn.SetDeadline(time.Unix(1, 0))
 	})
 	defer func() {
 		if interrupted = !stop(); interrupted {
-			<-over
+			<-f.interrupted
 		}
 	}()
 	if err := f.open(ctx); err != nil {
@@ -168,6 +172,7 @@ func (f *front) converse(ctx context.Context) error {
 func (f *front) hangUp(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
+		<-f.interrupted // or it would cut off what is said now
 		err = context.Cause(ctx)
 		f.printf("* BYE Server is shutting down.")
 	case errors.Is(err, os.ErrDeadlineExceeded):
