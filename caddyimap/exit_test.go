@@ -51,7 +51,7 @@ var ways = []struct {
 		}
 	}, func(n int, rest string) bool {
 		boundary := n == len(imaptest.Fetched()) || n == len(imaptest.Fetched())-len("a OK\r\n")
-		return boundary && rest == exitBye || n < imaptest.MessageSize && rest == ""
+		return boundary && rest == exitBye || n < len(imaptest.Fetched()) && rest == ""
 	}},
 	{"in a literal that stalls", func(cl *client) {
 		cl.send("a FETCH 2 BODY[]\r\n")
@@ -61,7 +61,7 @@ var ways = []struct {
 	}, func(n int, rest string) bool { return n <= imaptest.MessageSize/2 && rest == "" }},
 	{notReading, func(cl *client) { cl.send("a FETCH 1 BODY[]\r\n") }, func(n int, rest string) bool {
 		// The answer may not have begun.
-		return n < imaptest.MessageSize && rest == "" || onlyBye(n, rest)
+		return n < len(imaptest.Fetched()) && rest == "" || onlyBye(n, rest)
 	}},
 }
 

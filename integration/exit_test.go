@@ -38,7 +38,7 @@ func TestExit(t *testing.T) {
 		{"a APPEND x {10485760}\r\n", onlyBye},
 		{"a FETCH 1 BODY[]\r\n", func(n int, rest string) bool {
 			boundary := n == len(imaptest.Fetched()) || n == len(imaptest.Fetched())-len("a OK\r\n")
-			return boundary && rest == exitBye || n < imaptest.MessageSize && rest == ""
+			return boundary && rest == exitBye || n < len(imaptest.Fetched()) && rest == ""
 		}},
 		{"a FETCH 2 BODY[]\r\n", func(n int, rest string) bool { return n <= imaptest.MessageSize/2 && rest == "" }},
 	}
