@@ -94,7 +94,7 @@ integration:
 	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis
 	@$(GO) test -race -count=1 -tags integration -run '^TestRedis' ./internal/guard
 	$(call step,integration tests)
-	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -tags integration .
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -tags integration
 
 fuzz:
 	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
