@@ -64,12 +64,8 @@ func Dial(ctx context.Context, cfg *Config, ends login.Ends) (*Client, error) {
 	if network == "" {
 		network = "tcp"
 	}
-	address := cfg.DialAddress
-	if address == "" {
-		address = cfg.Address
-	}
 	d := net.Dialer{Timeout: cfg.DialTimeout}
-	conn, err := d.DialContext(ctx, network, address)
+	conn, err := d.DialContext(ctx, network, cfg.dialAddress())
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
@@ -224,10 +220,16 @@ func (c *Client) startTLS(ctx context.Context) error {
 }
 
 func (c *Client) handshake(ctx context.Context) error {
-	conn := tlsio.Client(c.raw, c.cfg.TLS)
+	address := c.cfg.dialAddress()
+	cfg := c.cfg.Shares.offer(c.cfg.TLS, address, time.Now())
+	conn := tlsio.Client(c.raw, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		err = ioError(ctx, err)
 		return fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)
+	}
+	if cfg == c.cfg.TLS {
+		state := conn.ConnectionState()
+		c.cfg.Shares.note(&state, address, time.Now())
 	}
 	c.conn = conn
 	return nil
