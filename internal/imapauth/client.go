@@ -192,10 +192,13 @@ func (c *Client) greeting(ctx context.Context) error {
 	return nil
 }
 
-// startTLS asks for TLS and begins it. Whatever came before is forgotten.
+// startTLS asks for TLS and begins it. Whatever came before is forgotten. A greeting
+// that offers it is taken at its word: if it is wrong, there is no TLS and no login.
 func (c *Client) startTLS(ctx context.Context) error {
-	if err := c.capability(ctx); err != nil {
-		return err
+	if !c.caps.has(imap.CapStartTLS) {
+		if err := c.capability(ctx); err != nil {
+			return err
+		}
 	}
 	if !c.caps.has(imap.CapStartTLS) {
 		return ErrNoStartTLS
