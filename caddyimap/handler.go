@@ -291,16 +291,16 @@ func (h *Handler) serve(ctx context.Context, cx *layer4.Connection, conn glue.Co
 	if states := l4tls.GetConnectionStates(cx); len(states) > 0 {
 		client.TLS = states[len(states)-1]
 	}
-	logger := h.logger.With(zap.String("session", client.ID), zap.Stringer("remote", conn.RemoteAddr()))
 	session, err := h.logIn(ctx, client, conn)
 	if session == nil {
 		if errors.Is(err, imapfront.ErrBanned) {
 			greetingRefused.Inc()
 		}
-		logger.Debug("connection ended before login", zap.Error(err))
+		h.logger.Debug("connection ended before login",
+			zap.String("session", client.ID), zap.Stringer("remote", conn.RemoteAddr()), zap.Error(err))
 		return
 	}
-	h.relay(ctx, client.ID, conn.RemoteAddr(), session, logger)
+	h.relay(ctx, client.ID, conn.RemoteAddr(), session)
 }
 
 // logIn serves the client until it has logged in. It does so on a goroutine of its
@@ -336,7 +336,7 @@ const idLength = 12
 var byeGrace = 2 * time.Second
 
 // relay carries the session until it ends, or the process does.
-func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imapfront.Session, logger *zap.Logger) {
+func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imapfront.Session) {
 	defer s.Backend.Close()
 	user := h.backend.shownUser(s.User)
 	start := time.Now()
@@ -357,7 +357,9 @@ func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imap
 		defer leave()
 	}
 	stats := session.Run()
-	logger.Info("session ended",
+	h.logger.Info("session ended",
+		zap.String("session", id),
+		zap.Stringer("remote", remote),
 		zap.String("user", user),
 		zap.String("upstream", s.Backend.Upstream),
 		zap.Duration("duration", time.Since(start)),
