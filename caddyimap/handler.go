@@ -325,7 +325,23 @@ type loggingIn struct {
 func (l *loggingIn) run(ctx context.Context, h *Handler, client imapfront.Client, conn glue.Conn) {
 	defer close(l.done)
 	defer conn.Recovered(h.logger)
+	growStack()
 	l.session, l.err = imapfront.Serve(ctx, &h.front, client)
+}
+
+// stackSize is what a login takes of its stack, and a little more.
+const stackSize = 12 << 10
+
+// growStack makes the stack large at once, while there is next to nothing on it. It
+// would be copied three times otherwise, in the depths of a handshake.
+//
+//go:noinline
+func growStack() (b byte) {
+	var room [stackSize]byte
+	for i := 0; i < len(room); i += 4 << 10 {
+		b |= room[i]
+	}
+	return b
 }
 
 // idLength is that of a session's id, in characters with five bits each.
