@@ -248,7 +248,7 @@ func TestHandlerExit(t *testing.T) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		h.relay(ctx, "SESSION", ours.RemoteAddr(), &imapfront.Session{Conn: ours, Backend: &login.Session{Conn: theirs}}, c.app.logger)
+		h.relay(ctx, "SESSION", ours.RemoteAddr(), &imapfront.Session{Conn: ours, Backend: &login.Session{Conn: theirs}})
 	}()
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
