@@ -46,6 +46,9 @@ type Client struct {
 
 	lineLimit, linesLeft, bytesLeft int
 
+	// since is when the step that goes on has begun, if there is a Trace.
+	since time.Time
+
 	// caps is the latest list; nil if none was seen since it was last dropped.
 	caps capabilities
 	// exchange says that something looked like Exchange.
@@ -102,7 +105,9 @@ func Prepare(ctx context.Context, conn net.Conn, cfg *Config, ends login.Ends) (
 }
 
 func newClient(conn net.Conn, cfg *Config, prefix string) *Client {
-	return &Client{cfg: cfg, raw: conn, conn: conn, prefix: prefix}
+	c := &Client{cfg: cfg, raw: conn, conn: conn, prefix: prefix}
+	c.mark()
+	return c
 }
 
 // Close ends the connection at once. Closing twice does no harm.
@@ -158,7 +163,9 @@ func (c *Client) prepare(ctx context.Context) error {
 	}
 	c.r = imapwire.NewReader(c.conn)
 	if err := c.greeting(ctx); err != nil {
-		return fmt.Errorf("reading the greeting%s: %w", c.hint(err), err)
+		err = fmt.Errorf("reading the greeting%s: %w", c.hint(err), err)
+		c.trace(Event{Step: StepGreeting, Err: err})
+		return err
 	}
 	if c.cfg.Mode == StartTLS {
 		if err := c.startTLS(ctx); err != nil {
@@ -193,6 +200,9 @@ func (c *Client) greeting(ctx context.Context) error {
 	}
 	c.noteCode(&r)
 	c.exchange = exchangeGreeting(r.Text)
+	if c.cfg.Trace != nil {
+		c.trace(Event{Step: StepGreeting, Greeting: string(r.Text), Caps: c.caps})
+	}
 	return nil
 }
 
@@ -201,6 +211,22 @@ func (c *Client) startTLS(ctx context.Context) error {
 	if err := c.capability(ctx); err != nil {
 		return err
 	}
+	err := c.askStartTLS(ctx)
+	c.trace(Event{Step: StepStartTLS, Err: err})
+	if err != nil {
+		return err
+	}
+	c.release()
+	if err := c.handshake(ctx); err != nil {
+		return err
+	}
+	c.caps, c.exchange = nil, false
+	c.r = imapwire.NewReader(c.conn)
+	return nil
+}
+
+// askStartTLS asks for TLS, up to where the handshake is to begin.
+func (c *Client) askStartTLS(ctx context.Context) error {
 	if !c.caps.has(imap.CapStartTLS) {
 		return ErrNoStartTLS
 	}
@@ -214,23 +240,20 @@ func (c *Client) startTLS(ctx context.Context) error {
 	if c.r.Buffered() > 0 {
 		return ErrInjection
 	}
-	c.release()
-	if err := c.handshake(ctx); err != nil {
-		return err
-	}
-	c.caps, c.exchange = nil, false
-	c.r = imapwire.NewReader(c.conn)
 	return nil
 }
 
 func (c *Client) handshake(ctx context.Context) error {
 	conn := tlsio.Client(c.raw, c.cfg.TLS)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	err := conn.HandshakeContext(ctx)
+	if err != nil {
 		err = ioError(ctx, err)
-		return fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)
+		err = fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)
+	} else {
+		c.conn = conn
 	}
-	c.conn = conn
-	return nil
+	c.traceHandshake(err, conn.ConnectionState)
+	return err
 }
 
 // hint names the most frequent reasons why a conversation does not even begin: the
@@ -255,7 +278,8 @@ func (c *Client) capability(ctx context.Context) error {
 		err = refusal(&r)
 	}
 	if err != nil {
-		return fmt.Errorf("asking for capabilities: %w", err)
+		err = fmt.Errorf("asking for capabilities: %w", err)
 	}
-	return nil
+	c.trace(Event{Step: StepCapability, Err: err, Caps: c.caps})
+	return err
 }
