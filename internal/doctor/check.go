@@ -20,6 +20,7 @@ const (
 	PartBackend Part = "backend"
 	PartFront   Part = "front"
 	PartAuth    Part = "auth"
+	PartConfig  Part = "config"
 )
 
 // Status is what came of a Check.
@@ -38,6 +39,7 @@ type Step string
 
 // The steps, in the order in which they are taken.
 const (
+	StepLoad         Step = "load"
 	StepName         Step = "name"
 	StepPort         Step = "port"
 	StepGreeting     Step = "greeting"
@@ -67,7 +69,8 @@ type Check struct {
 	Fault Fault `json:"fault,omitempty"`
 	// Message says what was found, in a line for people.
 	Message string `json:"message"`
-	// Advice says what to do, one thing a line.
+	// Advice says what to do, one thing a line. Lines that begin with "$ " are
+	// commands.
 	Advice []string `json:"advice,omitempty"`
 	// Milliseconds is how long it took; 0 if it took no time of its own.
 	Milliseconds float64 `json:"milliseconds,omitempty"`

@@ -51,6 +51,15 @@ func (d *Doctor) timeout() time.Duration {
 	return defaultTimeout
 }
 
+// Config tells of a configuration, and of the error that loading it ended with.
+func (d *Doctor) Config(file string, err error) {
+	f := fine("loaded, and every module of it set up, as caddy validate does")
+	if err != nil {
+		f = finding{fault: BadConfig, message: foreign(err.Error()), advice: []string{"Caddy would not start with this configuration; mend it first"}}
+	}
+	d.tell(place{part: PartConfig, address: file}, StepLoad, f, 0)
+}
+
 // lookup finds the addresses of a host.
 func (d *Doctor) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout())
@@ -99,8 +108,7 @@ func (p *patience) stop() {
 	p.end(nil)
 }
 
-// dialable are the addresses to try one after the other, and all that is told of the
-// name and the port. It returns a connection to the first that answers, or nil.
+// connect looks up the host of an address, and tries each of its addresses. It returns a connection to the first that answers, or nil.
 func (d *Doctor) connect(ctx context.Context, p place, network, address string) net.Conn {
 	addresses := []string{address}
 	if host, port, err := net.SplitHostPort(address); err == nil && network != "unix" {

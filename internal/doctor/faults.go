@@ -18,33 +18,33 @@ type Fault string
 
 // The faults. docs/check.md has a table of them.
 const (
-	NameNotFound      Fault = "name_not_found"
-	PortClosed        Fault = "port_closed"
-	Unreachable       Fault = "unreachable"
-	NotIMAP           Fault = "not_imap"
-	Silent            Fault = "silent"
-	HungUp            Fault = "hung_up"
-	TLSFirst          Fault = "tls_first"
-	ClearFirst        Fault = "clear_first"
-	NoStartTLS        Fault = "no_starttls"
-	Injection         Fault = "injection"
-	TLSFailed         Fault = "tls_failed"
-	CAUnknown         Fault = "ca_unknown"
-	CertExpired       Fault = "cert_expired"
-	CertName          Fault = "cert_name"
-	NoCertificate     Fault = "no_certificate"
-	LoginDisabled     Fault = "login_disabled"
-	Denied            Fault = "denied"
-	FalseOK           Fault = "false_ok"
-	Throttled         Fault = "throttled"
-	Unavailable       Fault = "unavailable"
-	DelegatesRefused  Fault = "delegates_refused"
-	NotAuth           Fault = "not_auth"
-	NotAllowed        Fault = "not_allowed"
-	CertExpiresSoon   Fault = "cert_expires_soon"
-	ClearText         Fault = "clear_text"
-	NotVerified       Fault = "not_verified"
-	ConfigUnavailable Fault = "config"
+	NameNotFound     Fault = "name_not_found"
+	PortClosed       Fault = "port_closed"
+	Unreachable      Fault = "unreachable"
+	NotIMAP          Fault = "not_imap"
+	Silent           Fault = "silent"
+	HungUp           Fault = "hung_up"
+	TLSFirst         Fault = "tls_first"
+	ClearFirst       Fault = "clear_first"
+	NoStartTLS       Fault = "no_starttls"
+	Injection        Fault = "injection"
+	TLSFailed        Fault = "tls_failed"
+	CAUnknown        Fault = "ca_unknown"
+	CertExpired      Fault = "cert_expired"
+	CertName         Fault = "cert_name"
+	NoCertificate    Fault = "no_certificate"
+	LoginDisabled    Fault = "login_disabled"
+	Denied           Fault = "denied"
+	FalseOK          Fault = "false_ok"
+	Throttled        Fault = "throttled"
+	Unavailable      Fault = "unavailable"
+	DelegatesRefused Fault = "delegates_refused"
+	NotAuth          Fault = "not_auth"
+	NotAllowed       Fault = "not_allowed"
+	CertExpiresSoon  Fault = "cert_expires_soon"
+	ClearText        Fault = "clear_text"
+	NotVerified      Fault = "not_verified"
+	BadConfig        Fault = "bad_config"
 )
 
 // nameFault tells why a name has no addresses.
@@ -54,7 +54,7 @@ func nameFault(host string, err error) finding {
 	switch {
 	case err == nil, errors.As(err, &dns) && dns.IsNotFound:
 		f.message = host + " has no address"
-		f.advice = []string{"check the spelling, and that this machine asks the name server that knows the name: getent hosts " + host}
+		f.advice = []string{"check the spelling, and that this machine asks a name server that knows the name:", "$ getent hosts " + host}
 	default:
 		f.message = fmt.Sprintf("%s cannot be looked up: %s", host, foreign(err.Error()))
 		f.advice = []string{"check the name servers of this machine, in /etc/resolv.conf"}
@@ -95,7 +95,6 @@ func closedAdvice(part Part) string {
 // talkFault tells why a conversation has come to an end.
 func talkFault(err error, mode imapauth.TLSMode) finding {
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
 	f := finding{message: foreign(err.Error())}
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -112,9 +111,9 @@ func talkFault(err error, mode imapauth.TLSMode) finding {
 	case errors.As(err, &record) && mode == imapauth.ImplicitTLS:
 		f.fault, f.message = ClearFirst, "this port begins in clear text, and TLS from the first byte was tried"
 		f.advice = []string{"set tls starttls, or use the port with TLS from the first byte, usually 993"}
-	case errors.As(err, &alert):
+	case alert(err) != "":
 		f.fault = TLSFailed
-		f.advice = alertAdvice(alert)
+		f.advice = alertAdvice(alert(err))
 	case errors.As(err, &record):
 		f.fault = TLSFailed
 		f.advice = []string{"what answers STARTTLS does not speak TLS; look at the log of the server, and at anything between"}
@@ -142,22 +141,32 @@ func talkFault(err error, mode imapauth.TLSMode) finding {
 		f.fault = Unavailable
 		f.advice = []string{"look at the log of the server; nothing was said about any password"}
 	default:
-		f.fault = TLSFailed
+		f.fault = Unavailable
 		f.advice = []string{"look at the log of the server"}
 	}
 	return f
 }
 
-// alertAdvice tells what to do about an alert of TLS.
-func alertAdvice(alert tls.AlertError) []string {
-	switch text := alert.Error(); {
+// alert is what the other side says of its end of a TLS connection; empty if it is
+// not that what went wrong.
+func alert(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return op.Err.Error()
+	}
+	return ""
+}
+
+// alertAdvice tells what to do about an alert.
+func alertAdvice(text string) []string {
+	switch {
 	case strings.Contains(text, "protocol version"):
 		return []string{"the server does not speak TLS 1.2 or newer, which is demanded; switch it on there"}
 	case strings.Contains(text, "certificate required"), strings.Contains(text, "bad certificate"):
-		return []string{"the server wants a certificate from us: set tls_client_auth"}
+		return []string{"the server wants a certificate from us, or another one: set tls_client_auth"}
 	case strings.Contains(text, "unrecognized name"):
 		return []string{"the server does not know itself by this name: set tls_server_name to the name in its certificate"}
 	default:
-		return []string{"the server and we have no cipher or version of TLS in common, or it has no certificate; look at its log"}
+		return []string{"the server and we have no cipher in common, or it has no certificate, or it wants one from us (tls_client_auth); look at its log"}
 	}
 }
