@@ -1,13 +1,16 @@
-// Package imapcmd adds the command "caddy imap-proxy", which runs the proxy
-// without a configuration file: for a first look, with a backend in memory, and
-// for a quick start in front of a real one.
+// Package imapcmd adds two commands: "caddy imap-proxy", which runs the proxy
+// without a configuration file, for a first look with a backend in memory and for a
+// quick start in front of a real one, and "caddy imap-check", which finds out what
+// keeps users from logging in.
 package imapcmd
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -27,89 +30,169 @@ import (
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:  "imap-proxy",
-		Usage: "--demo | --hostname <name> --to <upstream> [--auth <addr>]",
-		Short: "Runs an IMAP proxy, and a password checker for Postfix",
+		Name: "imap-proxy",
+		Usage: "--from <name> --to <upstream> [--auth <addr>] [--tls starttls|implicit|off] [--tls-server-name <name>] [--tls-trust-pool <path>] " +
+			"[--insecure] [--imap <addr>] [--imaps <addr>] [--internal-certs] [--email <addr>] [--access-log] [--debug] [--print-config[=json]] | --demo",
+		Short: "A quick and production-ready IMAP proxy and password checker for Postfix",
 		Long:  long,
 		CobraFunc: func(cmd *cobra.Command) {
-			var o options
-			flags := cmd.Flags()
-			flags.BoolVar(&o.demo, "demo", false, "Be a demo on loopback ports, with a backend in memory")
-			flags.StringSliceVar(&o.hostnames, "hostname", nil, "Name to have a certificate for; may be repeated")
-			flags.StringSliceVar(&o.upstreams, "to", nil, "IMAP server to log users in at; may be repeated")
-			flags.StringVar(&o.tlsMode, "tls", "", `TLS to that server: starttls, implicit or off (default "starttls")`)
-			flags.StringVar(&o.serverName, "tls-server-name", "", "Name in that server's certificate (default the one in --to)")
-			flags.StringVar(&o.trustPool, "tls-trust-pool", "", "PEM file with the authority of that server's certificate")
-			flags.StringVar(&o.imap, "imap", "", `Address for IMAP with STARTTLS (default ":143")`)
-			flags.StringVar(&o.imaps, "imaps", "", `Address for IMAP with implicit TLS (default ":993")`)
-			flags.StringVar(&o.auth, "auth", "", "Address for mail servers that check passwords (default none)")
-			flags.BoolVar(&o.debug, "debug", false, "Write a detailed log")
+			o := new(options)
+			o.flags(cmd)
 			cmd.Args = cobra.NoArgs
-			cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return run(&o) })
+			cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return run(o, os.Stdout) })
 		},
 	})
 }
 
+// flags adds the flags, which have the names and letters of Caddy's reverse-proxy and
+// file-server where they mean the same.
+func (o *options) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVarP(&o.from, "from", "f", nil, "Name that clients connect to, with a certificate; may be repeated")
+	flags.StringSliceVarP(&o.upstreams, "to", "t", nil, "IMAP server to log users in at; may be repeated")
+	o.tlsFlags(cmd)
+	flags.StringVar(&o.imap, "imap", "", `Address for IMAP with STARTTLS (default ":143")`)
+	flags.StringVar(&o.imaps, "imaps", "", `Address for IMAP with implicit TLS (default ":993")`)
+	flags.StringVar(&o.auth, "auth", "", "Address for mail servers that check passwords (default none)")
+	flags.BoolVarP(&o.internalCerts, "internal-certs", "i", false, "Use internal CA for issuing certs")
+	flags.StringVar(&o.email, "email", "", "Email address for the account at the public authority")
+	flags.BoolVar(&o.accessLog, "access-log", false, "Log each login and the end of each session")
+	flags.BoolVarP(&o.debug, "debug", "v", false, "Enable verbose debug logs")
+	flags.StringVar(&o.print, "print-config", "", "Print the configuration as a Caddyfile, or as JSON, and do not run")
+	flags.Lookup("print-config").NoOptDefVal = printCaddyfile
+	flags.BoolVar(&o.demo, "demo", false, "Be a demo on loopback ports, with a backend in memory")
+	// What it was called before.
+	flags.StringSliceVar(&o.from, "hostname", nil, "The same as --from")
+	_ = flags.MarkHidden("hostname")
+}
+
+// tlsFlags adds those about TLS with the upstreams, which are called as the options of
+// a Caddyfile are.
+func (o *options) tlsFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.tlsMode, "tls", "", `TLS with that server: starttls, implicit or off (default "starttls")`)
+	flags.StringVar(&o.serverName, "tls-server-name", "", "Name in that server's certificate (default the one in --to)")
+	flags.StringVar(&o.trustPool, "tls-trust-pool", "", "PEM file with the authority of that server's certificate")
+	flags.BoolVar(&o.insecure, "insecure", false, "Do not verify that server (WARNING: ANYBODY ON THE WAY CAN COLLECT PASSWORDS!)")
+}
+
+// setsTLS says whether one of these was given.
+func (o *options) setsTLS() bool { return o.tlsMode+o.serverName+o.trustPool != "" || o.insecure }
+
+// The values of --print-config.
+const (
+	printCaddyfile = "caddyfile"
+	printJSON      = "json"
+)
+
 const long = `
-Runs an IMAP proxy with STARTTLS and implicit TLS. Users are logged in at an IMAP
-server behind it, such as Exchange, and their sessions relayed. With --auth, Postfix
-and other mail servers can check passwords at the same server.
+A simple but production-ready IMAP proxy, for quick deployments, demos, and to learn.
 
-To have a look, with a mailbox in memory (user demo, password demo):
-
-  caddy imap-proxy --demo
+Clients connect to the name given with --from, on port 143 with STARTTLS and on port
+993 with TLS from the first byte. They are logged in at the server given with --to,
+such as Exchange, and their sessions relayed. More than one --to are servers with the
+same mailboxes; the first that is up is used.
 
 In front of a real server:
 
-  caddy imap-proxy --hostname mail.example.org --to ex1.corp.example.org --auth 127.0.0.1:12345
+  caddy imap-proxy --from mail.example.org --to ex1.corp.example.org
 
-Caddy gets a certificate for the host name, from a public authority, if the name is
-public and port 80 or 443 of this machine can be reached from there, and otherwise
-from an authority of its own, whose certificate clients have to be given. The
-upstream's certificate must be valid for the name in --to; --tls-server-name says
-what other name it has, --tls-trust-pool the file of a private authority. The log
-calls these by the names that they have in a Caddyfile: tls_server_name, tls_trust_pool.
+With --auth, Postfix and other mail servers can check passwords at the same server.
+They need an address that only this machine can reach:
 
-The demo listens on 127.0.0.1:1143 (--imap), 127.0.0.1:1993 (--imaps) and
-127.0.0.1:12345 (--auth), needs no root, and leaves nothing behind.
+  caddy imap-proxy --from mail.example.org --to ex1.corp.example.org --auth 127.0.0.1:12345
 
-This command has no admin API, and thus no way to change the backend while it runs.
-For that, and for everything else that can be set, write a Caddyfile:
-Caddyfile.example in the repository is one to start with.
+In Postfix's main.cf:
+
+  smtpd_sasl_type = dovecot
+  smtpd_sasl_path = inet:127.0.0.1:12345
+
+For clients:
+  Caddy gets a certificate for the name from a public authority, if the name is public
+    and port 80 or 443 of this machine can be reached from there. Otherwise, and with
+    --internal-certs, it is from an authority of its own, which clients have to be given.
+  --imap and --imaps move the listeners, as to 127.0.0.1:1143 and 127.0.0.1:1993,
+    which need no root.
+  --access-log logs each login and the end of each session. Warnings and errors are
+    always logged.
+
+For the server behind:
+  --tls implicit is for a server with TLS from the first byte, as on port 993.
+  --tls-trust-pool is the file of a private authority, --tls-server-name the name in its
+    certificate, if that is not the one in --to. The log calls these as a Caddyfile
+    does: tls_trust_pool, tls_server_name.
+  --insecure disables verification. WARNING: ANYBODY ON THE WAY CAN COLLECT PASSWORDS.
+
+If something does not work, caddy imap-check --to ex1.corp.example.org says what and why.
+
+To have a look, with a mailbox in memory (user demo, password demo), without root, and
+with nothing left behind:
+
+  caddy imap-proxy --demo
+
+There is no admin API, and thus no way to change the backend while it runs. For that,
+and for everything else that can be set, keep the configuration and go on from there:
+
+  caddy imap-proxy --from mail.example.org --to ex1.corp.example.org --print-config > Caddyfile
+  caddy run
+
+--print-config=json prints the same as JSON.
 `
 
 // options are the flags.
 type options struct {
 	demo              bool
-	hostnames         []string
+	from              []string
 	upstreams         []string
 	tlsMode           string
 	serverName        string
 	trustPool         string
+	insecure          bool
 	imap, imaps, auth string
-	debug             bool
+	internalCerts     bool
+	email             string
+	accessLog, debug  bool
+	print             string
+
+	// storage is the demo's directory.
+	storage string
 }
 
 // check refuses what cannot be meant, and fills in what was not given.
 func (o *options) check() error {
 	if o.demo {
-		if len(o.hostnames) > 0 || len(o.upstreams) > 0 || o.tlsMode+o.serverName+o.trustPool != "" {
-			return errors.New("--demo brings a host name and a backend; leave out --hostname, --to and --tls*")
+		if len(o.from) > 0 || len(o.upstreams) > 0 || o.setsTLS() || o.internalCerts || o.email != "" {
+			return errors.New("--demo brings a host name, a certificate and a backend; leave out --from, --to, --tls*, --insecure, --internal-certs and --email")
+		}
+		if o.print != "" {
+			return errors.New("--print-config: the backend of --demo is in memory, and in no configuration; use it with --from and --to")
 		}
 		o.setAddresses("127.0.0.1:1143", "127.0.0.1:1993", "127.0.0.1:12345")
 		return o.checkAddresses()
 	}
-	if len(o.hostnames) == 0 {
-		return errors.New("--hostname is missing: the name that clients connect to, such as mail.example.org; or try --demo")
+	if o.internalCerts && o.email != "" {
+		return errors.New("--email is for a public authority, and --internal-certs asks none; leave one out")
+	}
+	if len(o.from) == 0 {
+		return errors.New("--from is missing: the name that clients connect to, such as mail.example.org; or try --demo")
 	}
 	if len(o.upstreams) == 0 {
 		return errors.New("--to is missing: the IMAP server to log users in at, such as ex1.corp.example.org; or try --demo")
 	}
-	if o.tlsMode == "" {
-		o.tlsMode = "starttls"
+	for _, name := range o.from {
+		if _, port, err := net.SplitHostPort(name); err == nil {
+			return fmt.Errorf("--from %s: it is a name alone; the port goes into --imap :%s or --imaps :%s", name, port, port)
+		}
 	}
 	o.setAddresses(":143", ":993", "")
-	return errors.Join(o.checkTrustPool(), o.checkAddresses())
+	switch o.print {
+	case "":
+		return errors.Join(o.checkTrustPool(), o.checkAddresses())
+	case printCaddyfile, printJSON:
+		return nil
+	default:
+		return fmt.Errorf("--print-config=%s: must be %s or %s", o.print, printCaddyfile, printJSON)
+	}
 }
 
 // checkTrustPool refuses a file that no certificate could be verified with.
@@ -182,23 +265,48 @@ func listenAdvice(err error) string {
 	}
 }
 
-// run starts Caddy and does not return unless that fails.
-func run(o *options) (int, error) {
-	caddy.TrapSignals()
+// run starts Caddy and does not return unless that fails, or nothing but the
+// configuration is wanted.
+func run(o *options, out io.Writer) (int, error) {
 	if err := o.check(); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
-	if !o.demo {
-		if err := start(o.config()); err != nil {
+	if o.print != "" {
+		if err := o.printConfig(out); err != nil {
 			return caddy.ExitCodeFailedStartup, err
 		}
-		fmt.Print(o.summary())
+		return caddy.ExitCodeSuccess, nil
+	}
+	caddy.TrapSignals()
+	if o.demo {
+		if err := runDemo(o); err != nil {
+			return caddy.ExitCodeFailedStartup, err
+		}
 		select {}
 	}
-	if err := runDemo(o); err != nil {
+	if err := start(o); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
+	fmt.Fprint(out, o.summary())
 	select {}
+}
+
+// printConfig prints the configuration.
+func (o *options) printConfig(out io.Writer) error {
+	text, err := o.caddyfile()
+	if err == nil && o.print == printJSON {
+		var compact []byte
+		var indented bytes.Buffer
+		if compact, err = o.config(); err == nil {
+			err = json.Indent(&indented, compact, "", "\t")
+			text = append(indented.Bytes(), '\n')
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
 }
 
 // summary is printed when the proxy runs.
@@ -207,26 +315,28 @@ func (o *options) summary() string {
 	if o.auth != "" {
 		text += fmt.Sprintf("Mail servers can check passwords on %s.\n", o.auth)
 	}
-	for _, name := range o.hostnames {
-		if !certmagic.SubjectQualifiesForPublicCert(name) {
-			text += fmt.Sprintf("The name %s is not public; clients need the authority in %s.\n",
+	for _, name := range o.from {
+		if o.internalCerts || !certmagic.SubjectQualifiesForPublicCert(name) {
+			text += fmt.Sprintf("The certificate of %s is of Caddy's own authority; clients need that, in %s.\n",
 				name, filepath.Join(caddy.AppDataDir(), rootCertificate))
 			break
 		}
 	}
 	text += "The log speaks of options as a Caddyfile has them: tls_trust_pool is --tls-trust-pool here, and so on.\n"
+	if !o.accessLog && !o.debug {
+		text += "Logins are not logged; --access-log does that.\n"
+	}
 	return text + "Stop it with Ctrl-C.\n"
 }
 
 // rootCertificate is where Caddy's storage has its own authority.
 var rootCertificate = filepath.Join("pki", "authorities", "local", "root.crt")
 
-// start runs the configuration, as JSON, so that what is run is what could have
-// been written.
-func start(cfg *caddy.Config) error {
-	b, err := json.Marshal(cfg)
+// start runs the configuration, which is what --print-config prints.
+func start(o *options) error {
+	b, err := o.config()
 	if err != nil {
-		return fmt.Errorf("making the configuration: %w", err)
+		return err
 	}
 	if err := caddy.Load(b, true); err != nil {
 		return fmt.Errorf("starting: %w", err)
@@ -248,16 +358,14 @@ func runDemo(o *options) error {
 		return err
 	}
 	onExit(func() { _ = backend.Close() })
-	o.hostnames = []string{"localhost"}
+	o.from = []string{"localhost"}
 	o.upstreams = []string{backend.Addr().String()}
-	o.tlsMode = "off"
-	cfg := o.config()
-	cfg.StorageRaw = object(map[string]any{"module": "file_system", "root": dir})
-	if err := start(cfg); err != nil {
+	o.tlsMode, o.storage = "off", dir
+	if err := start(o); err != nil {
 		_ = os.RemoveAll(dir)
 		return errors.Join(err, backend.Close())
 	}
-	awaitCertificate(o.hostnames[0])
+	awaitCertificate(o.from[0])
 	fmt.Print(box(o, dir))
 	return nil
 }

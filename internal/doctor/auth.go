@@ -22,7 +22,8 @@ type Auth struct {
 	// Address is the listener's, as configured, and Backend the name of the backend
 	// that it asks.
 	Address, Backend string
-	// Network and Dial say where to connect to.
+	// Network and Dial say where to connect to. The network is empty if that is not
+	// known.
 	Network, Dial string
 	// Delegates says that it lets users in who ask for the mailbox of somebody else.
 	Delegates bool
@@ -41,6 +42,10 @@ const (
 // backend has let the user in with it.
 func (d *Doctor) Auth(ctx context.Context, a Auth) {
 	p := place{PartAuth, a.Backend, a.Address}
+	if a.Network == "" {
+		d.tell(p, StepPort, left(undialable), 0)
+		return
+	}
 	start := time.Now()
 	conn, err := d.dial(ctx, a.Network, a.Dial)
 	took := time.Since(start)

@@ -16,7 +16,8 @@ type Front struct {
 	// Address is the listener's, as configured, and Backend the name of the backend
 	// behind it.
 	Address, Backend string
-	// Network and Dial say where to connect to.
+	// Network and Dial say where to connect to. The network is empty if that is not
+	// known.
 	Network, Dial string
 	// Implicit says that TLS begins with the first byte, Proxy that a PROXY header
 	// comes before that.
@@ -29,9 +30,16 @@ type Front struct {
 	OwnFile string
 }
 
+// undialable is told of a listener whose Network is empty.
+const undialable = "its socket comes from somebody else, such as systemd, and its address does not stand in the configuration"
+
 // Front checks a listener, with a conversation for each name.
 func (d *Doctor) Front(ctx context.Context, f Front) {
 	p := place{PartFront, f.Backend, f.Address}
+	if f.Network == "" {
+		d.tell(p, StepPort, left(undialable), 0)
+		return
+	}
 	names := f.Names
 	if len(names) == 0 {
 		names = []string{""}
