@@ -26,6 +26,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-imap/caddy-imap/internal/demo"
+	"github.com/caddy-imap/caddy-imap/keptnet"
 )
 
 func init() {
@@ -231,6 +232,9 @@ func (o *options) checkAddresses() error {
 			continue
 		}
 		addr, err := caddy.ParseNetworkAddress(a.addr)
+		if err == nil {
+			addr, err = keptnet.Plain(addr)
+		}
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s %s: %w", a.flag, a.addr, err)

@@ -87,6 +87,9 @@ func TestPrintConfig(t *testing.T) {
 					t.Errorf("%s has no %s", runs, want)
 				}
 			}
+			if quiet := strings.Contains(string(runs), `"exclude"`); quiet != (tc.name != "access-log" && tc.name != "debug") {
+				t.Errorf("logins are not logged: %v\n%s", quiet, runs)
+			}
 			validate(t, runs)
 		})
 	}

@@ -107,7 +107,7 @@ func (d *Doctor) tell(p place, step Step, f finding, took time.Duration) {
 }
 
 // maxForeign is how much is shown of what others say.
-const maxForeign = 300
+const maxForeign = 600
 
 // foreign makes what somebody else has said fit to be shown on a terminal.
 func foreign(text string) string {
