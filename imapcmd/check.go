@@ -238,7 +238,7 @@ func (o *checkOptions) whoLogsIn(d *doctor.Doctor, found *found, c console) erro
 	return nil
 }
 
-// silence sends Caddy's log nowhere, before it says how it loads a configuration.
+// silence has Caddy log nothing, before it says how it loads a configuration.
 func silence() error {
 	if _, err := caddy.ProvisionContext(&caddy.Config{Logging: noLog()}); err != nil {
 		return fmt.Errorf("silencing the log: %w", err)
@@ -246,8 +246,8 @@ func silence() error {
 	return nil
 }
 
+// noLog has no more in it than a process says when it dies. It has the writer that
+// Caddy begins with, or Caddy would say that it changes it.
 func noLog() *caddy.Logging {
-	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{
-		"default": {BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output": "discard"}`)}},
-	}}
+	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "FATAL"}}}}
 }

@@ -189,7 +189,7 @@ func (t *talk) handshake(e imapauth.Event) {
 		t.say(StepTLS, f, e.Took)
 		return
 	}
-	agreed := "TLS answers"
+	agreed := "the server answers, and shows a certificate"
 	if e.TLS != nil {
 		certs = e.TLS.PeerCertificates
 		agreed = tls.VersionName(e.TLS.Version) + ", " + tls.CipherSuiteName(e.TLS.CipherSuite)
