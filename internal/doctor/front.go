@@ -84,7 +84,7 @@ func (d *Doctor) frontName(ctx context.Context, p place, f Front, name string, f
 		}
 		return t.fault == NoCertificate
 	}
-	c.Close()
+	c.Leave(ctx)
 	return true
 }
 

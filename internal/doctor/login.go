@@ -20,11 +20,11 @@ func (t *talk) login(c *imapauth.Client) {
 	d := t.d
 	switch {
 	case d.Login == nil:
-		c.Close()
+		c.Leave(t.parent)
 		t.say(StepLogin, left("nobody has logged in; say who with --user"), 0)
 		return
 	case d.withheld:
-		c.Close()
+		c.Leave(t.parent)
 		t.say(StepLogin, left("the password was not accepted elsewhere, and is not sent again"), 0)
 		return
 	}

@@ -27,7 +27,7 @@ const (
 var past = time.Unix(1, 0)
 
 // Client is a connection to a backend on which nobody has logged in yet. It is
-// used up by Open, Check or Close, one of which has to be called. It is not safe
+// used up by Open, Check, Leave or Close, one of which has to be called. It is not safe
 // for concurrent use.
 type Client struct {
 	cfg *Config
@@ -86,9 +86,14 @@ func Ping(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	c.Leave(ctx)
+	return nil
+}
+
+// Leave hangs up in order, without a login.
+func (c *Client) Leave(ctx context.Context) {
 	c.logout(ctx)
 	c.Close()
-	return nil
 }
 
 // Prepare brings a fresh connection to where a user can log in: greeting, TLS as
