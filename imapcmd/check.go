@@ -99,7 +99,7 @@ func (o *checkOptions) flags(cmd *cobra.Command) {
 	flags.StringVarP(&o.config, "config", "c", "", "Configuration file")
 	flags.StringVarP(&o.adapter, "adapter", "a", "", "Name of config adapter")
 	flags.StringSliceVarP(&o.target.upstreams, "to", "t", nil, "IMAP server to look at, instead of a configuration; may be repeated")
-	o.target.tlsFlags(cmd)
+	o.target.backendFlags(cmd)
 	flags.StringVarP(&o.backend, "backend", "b", "", "Look at this backend of the configuration only")
 	flags.StringVarP(&o.user, "user", "u", "", "Name to log in with, as the user types it")
 	flags.BoolVar(&o.passwordStdin, "password-stdin", false, "Read the password from the standard input")
@@ -113,8 +113,8 @@ func (o *checkOptions) check(c console) error {
 	switch {
 	case to && o.config+o.adapter+o.backend != "":
 		return errors.New("--to looks at a server without a configuration; leave out --config, --adapter and --backend, or --to")
-	case !to && o.target.setsTLS():
-		return errors.New("--tls, --tls-server-name, --tls-trust-pool and --insecure are for --to; a configuration has options of these names")
+	case !to && o.target.setsBackend():
+		return errors.New("--tls, --tls-server-name, --tls-trust-pool, --auth-command and --insecure are for --to; a configuration has options of these names")
 	case o.adapter != "" && o.config == "":
 		return errors.New("--adapter says what the file of --config is written in; name that file")
 	case o.passwordStdin && o.user == "":

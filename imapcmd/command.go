@@ -33,7 +33,7 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name: "imap-proxy",
 		Usage: "--from <name> --to <upstream> [--auth <addr>] [--tls starttls|implicit|off] [--tls-server-name <name>] [--tls-trust-pool <path>] " +
-			"[--insecure] [--imap <addr>] [--imaps <addr>] [--internal-certs] [--email <addr>] [--access-log] [--debug] [--print-config[=json]] | --demo",
+			"[--auth-command keep|login|plain] [--insecure] [--imap <addr>] [--imaps <addr>] [--internal-certs] [--email <addr>] [--access-log] [--debug] [--print-config[=json]] | --demo",
 		Short: "A quick and production-ready IMAP proxy and password checker for Postfix",
 		Long:  long,
 		CobraFunc: func(cmd *cobra.Command) {
@@ -51,7 +51,7 @@ func (o *options) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringSliceVarP(&o.from, "from", "f", nil, "Name that clients connect to, with a certificate; may be repeated")
 	flags.StringSliceVarP(&o.upstreams, "to", "t", nil, "IMAP server to log users in at; may be repeated")
-	o.tlsFlags(cmd)
+	o.backendFlags(cmd)
 	flags.StringVar(&o.imap, "imap", "", `Address for IMAP with STARTTLS (default ":143")`)
 	flags.StringVar(&o.imaps, "imaps", "", `Address for IMAP with implicit TLS (default ":993")`)
 	flags.StringVar(&o.auth, "auth", "", "Address for mail servers that check passwords (default none)")
@@ -67,18 +67,21 @@ func (o *options) flags(cmd *cobra.Command) {
 	_ = flags.MarkHidden("hostname")
 }
 
-// tlsFlags adds those about TLS with the upstreams, which are called as the options of
-// a Caddyfile are.
-func (o *options) tlsFlags(cmd *cobra.Command) {
+// backendFlags adds those about the upstreams, which are called as the options of a
+// Caddyfile are.
+func (o *options) backendFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.tlsMode, "tls", "", `TLS with that server: starttls, implicit or off (default "starttls")`)
 	flags.StringVar(&o.serverName, "tls-server-name", "", "Name in that server's certificate (default the one in --to)")
 	flags.StringVar(&o.trustPool, "tls-trust-pool", "", "PEM file with the authority of that server's certificate")
+	flags.StringVar(&o.authCommand, "auth-command", "", `Command to send passwords with: keep, login or plain (default as clients do, and "plain" for mail servers)`)
 	flags.BoolVar(&o.insecure, "insecure", false, "Do not verify that server (WARNING: ANYBODY ON THE WAY CAN COLLECT PASSWORDS!)")
 }
 
-// setsTLS says whether one of these was given.
-func (o *options) setsTLS() bool { return o.tlsMode+o.serverName+o.trustPool != "" || o.insecure }
+// setsBackend says whether one of these was given.
+func (o *options) setsBackend() bool {
+	return o.tlsMode+o.serverName+o.trustPool+o.authCommand != "" || o.insecure
+}
 
 // The values of --print-config.
 const (
@@ -149,6 +152,7 @@ type options struct {
 	serverName        string
 	trustPool         string
 	insecure          bool
+	authCommand       string
 	imap, imaps, auth string
 	internalCerts     bool
 	email             string
@@ -162,8 +166,8 @@ type options struct {
 // check refuses what cannot be meant, and fills in what was not given.
 func (o *options) check() error {
 	if o.demo {
-		if len(o.from) > 0 || len(o.upstreams) > 0 || o.setsTLS() || o.internalCerts || o.email != "" {
-			return errors.New("--demo brings a host name, a certificate and a backend; leave out --from, --to, --tls*, --insecure, --internal-certs and --email")
+		if len(o.from) > 0 || len(o.upstreams) > 0 || o.setsBackend() || o.internalCerts || o.email != "" {
+			return errors.New("--demo brings a host name, a certificate and a backend; leave out --from, --to, --tls*, --auth-command, --insecure, --internal-certs and --email")
 		}
 		if o.print != "" {
 			return errors.New("--print-config: the backend of --demo is in memory, and in no configuration; use it with --from and --to")

@@ -136,6 +136,9 @@ func (o *options) backend(b *block) {
 	if o.insecure {
 		b.line("tls_insecure_skip_verify")
 	}
+	if o.authCommand != "" {
+		b.line("auth_command", o.authCommand)
+	}
 	b.close()
 }
 

@@ -49,6 +49,7 @@ func TestPrintConfig(t *testing.T) {
 		{"TLS", []string{"--tls", "implicit", "--tls-server-name", "ex.internal", "--tls-trust-pool", ca.File()}, []string{
 			`"tls_mode":"implicit"`, `"server_name":"ex.internal"`, `"pem_files":["` + ca.File() + `"]`,
 		}},
+		{"auth-command", []string{"--auth-command", "login"}, []string{`"auth_command":"login"`}},
 		{"insecure", []string{"--insecure"}, []string{`"insecure_skip_verify":true`}},
 		{"internal-certs", []string{"-i"}, []string{`"module":"internal"`}},
 		{"email", []string{"--email", "postmaster@example.org"}, []string{`"email":"postmaster@example.org"`}},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -64,7 +65,7 @@ func (c console) ask(user string) (login.Secret, error) {
 		return "", err
 	}
 	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
 	defer func() {
 		signal.Stop(interrupted)

@@ -41,7 +41,7 @@ const (
 // Auth checks a listener by speaking Postfix's part. It sends the password if a
 // backend has let the user in with it.
 func (d *Doctor) Auth(ctx context.Context, a Auth) {
-	p := place{PartAuth, a.Backend, a.Address}
+	p := place{part: PartAuth, name: a.Backend, address: a.Address}
 	if a.Network == "" {
 		d.tell(p, StepPort, left(undialable), 0)
 		return

@@ -26,9 +26,41 @@ type Backend struct {
 	Rename func(*login.Attempt) (*login.Attempt, login.Verdict)
 }
 
-// Backend checks an upstream, from its name to a login.
+// Backend checks an upstream, from its name to a login. If the name has several
+// addresses, each of them is checked, since each may be another server.
 func (d *Doctor) Backend(ctx context.Context, b Backend) {
-	t := &talk{d: d, b: b, parent: ctx, place: place{PartBackend, b.Name, b.Config.Address}}
+	p := place{part: PartBackend, name: b.Name, address: b.Config.Address}
+	network := b.Config.Network
+	if network == "" {
+		network = "tcp"
+	}
+	if b.Config.Mode == imapauth.NoTLS && network != "unix" && !isLoopback(b.Config.Address) {
+		d.tell(p, StepTLS, finding{status: Warning, fault: ClearText, message: "tls off: passwords and mail go there in clear text",
+			advice: []string{"set tls starttls, or tls implicit"}}, 0)
+	}
+	addresses := []string{b.Config.Address}
+	if host, port, err := net.SplitHostPort(b.Config.Address); err == nil && network != "unix" {
+		addresses = d.resolve(ctx, p, network, host, port)
+	}
+	for _, address := range addresses {
+		if len(addresses) > 1 {
+			p.endpoint = address
+		}
+		d.endpoint(ctx, p, b, network, address)
+	}
+}
+
+// endpoint checks one address of an upstream.
+func (d *Doctor) endpoint(ctx context.Context, p place, b Backend, network, address string) {
+	start := time.Now()
+	conn, err := d.dial(ctx, network, address)
+	took := time.Since(start)
+	if err != nil {
+		d.tell(p, StepPort, portFault(PartBackend, address, err), took)
+		return
+	}
+	d.tell(p, StepPort, fine(address+" is open"), took)
+	t := &talk{d: d, b: b, parent: ctx, place: p, network: network, address: address}
 	t.cfg = *b.Config
 	t.cfg.Trace = t.traced
 	if t.cfg.TLS != nil {
@@ -36,19 +68,6 @@ func (d *Doctor) Backend(ctx context.Context, b Backend) {
 		t.cfg.TLS = t.cfg.TLS.Clone()
 		t.cfg.TLS.ClientSessionCache = nil
 	}
-	network := t.cfg.Network
-	if network == "" {
-		network = "tcp"
-	}
-	if t.cfg.Mode == imapauth.NoTLS && network != "unix" && !isLoopback(t.cfg.Address) {
-		d.tell(t.place, StepTLS, finding{status: Warning, fault: ClearText, message: "tls off: passwords and mail go there in clear text",
-			advice: []string{"set tls starttls, or tls implicit"}}, 0)
-	}
-	conn := d.connect(ctx, t.place, network, t.cfg.Address)
-	if conn == nil {
-		return
-	}
-	t.peer = conn.RemoteAddr()
 	if c := t.prepare(conn); c != nil {
 		t.login(c)
 	}
@@ -69,8 +88,8 @@ type talk struct {
 	b     Backend
 	place place
 	cfg   imapauth.Config
-	// peer is where it goes to.
-	peer net.Addr
+	// network and address are where it goes to.
+	network, address string
 	// parent is the context of all, and ctx that of the step that goes on.
 	parent context.Context
 	ctx    *patience
@@ -160,7 +179,7 @@ func (t *talk) beginsWithTLS() bool {
 	// The time of the greeting is over, and that of this begins.
 	ctx, cancel := context.WithTimeout(t.parent, t.d.timeout())
 	defer cancel()
-	conn, err := t.d.dial(ctx, t.peer.Network(), t.peer.String())
+	conn, err := t.d.dial(ctx, t.network, t.address)
 	if err != nil {
 		return false
 	}

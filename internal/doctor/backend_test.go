@@ -177,8 +177,8 @@ func TestBackendDown(t *testing.T) {
 	}).want([]Fault{PortClosed}, "nobody listens on "+srv.Addr(), "MSExchangeImap4")
 }
 
-// TestNames pins that each address of a name is tried, that one of them is enough, and
-// what is told of a name that there is not.
+// TestNames pins that each address of a name is checked by itself, and what is told of a
+// name that there is not.
 func TestNames(t *testing.T) {
 	ca := imaptest.NewCA(t)
 	srv := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
@@ -200,8 +200,8 @@ func TestNames(t *testing.T) {
 			d.Backend(ctx, Backend{Config: at(host+":143", ca, imapauth.StartTLS)})
 		}
 	}
-	examine(t, nil, look("localhost")).want([]Fault{Unreachable}, "localhost is 192.0.2.1, 192.0.2.2", "192.0.2.1:143 does not answer",
-		"192.0.2.2:143 is open", "nobody has logged in; say who with --user")
+	examine(t, nil, look("localhost")).want([]Fault{Unreachable}, "localhost is 192.0.2.1, 192.0.2.2", "Backend: localhost:143 at 192.0.2.1:143", "192.0.2.1:143 does not answer",
+		"Backend: localhost:143 at 192.0.2.2:143", "192.0.2.2:143 is open", "looks like Exchange", "nobody has logged in; say who with --user")
 	examine(t, nil, look("nowhere.example.org")).want([]Fault{NameNotFound}, "nowhere.example.org has no address", "getent hosts nowhere.example.org")
 }
 

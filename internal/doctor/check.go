@@ -62,6 +62,8 @@ type Check struct {
 	Part    Part   `json:"part"`
 	Name    string `json:"name,omitempty"`
 	Address string `json:"address"`
+	// Endpoint is the address that the upstream's name has, if it has several.
+	Endpoint string `json:"endpoint,omitempty"`
 	// Step is what was looked at.
 	Step   Step   `json:"step"`
 	Status Status `json:"status"`
@@ -80,6 +82,7 @@ type Check struct {
 type place struct {
 	part          Part
 	name, address string
+	endpoint      string
 }
 
 // finding is what there is to tell of a step.
@@ -100,7 +103,7 @@ func (d *Doctor) tell(p place, step Step, f finding, took time.Duration) {
 		f.status = Failed
 	}
 	d.Tell(Check{
-		Part: p.part, Name: p.name, Address: p.address,
+		Part: p.part, Name: p.name, Address: p.address, Endpoint: p.endpoint,
 		Step: step, Status: f.status, Fault: f.fault, Message: f.message, Advice: f.advice,
 		Milliseconds: float64(took.Round(10*time.Microsecond)) / float64(time.Millisecond),
 	})

@@ -108,17 +108,6 @@ func (p *patience) stop() {
 	p.end(nil)
 }
 
-// connect looks up the host of an address, and tries each of its addresses. It returns a connection to the first that answers, or nil.
-func (d *Doctor) connect(ctx context.Context, p place, network, address string) net.Conn {
-	addresses := []string{address}
-	if host, port, err := net.SplitHostPort(address); err == nil && network != "unix" {
-		if addresses = d.resolve(ctx, p, network, host, port); addresses == nil {
-			return nil
-		}
-	}
-	return d.reach(ctx, p, network, addresses)
-}
-
 // resolve looks up a host, and returns its addresses.
 func (d *Doctor) resolve(ctx context.Context, p place, network, host, port string) []string {
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -142,24 +131,4 @@ func (d *Doctor) resolve(ctx context.Context, p place, network, host, port strin
 	}
 	d.tell(p, StepName, fine(host+" is "+shown), took)
 	return addresses
-}
-
-// reach connects to each address, and keeps the first connection.
-func (d *Doctor) reach(ctx context.Context, p place, network string, addresses []string) (conn net.Conn) {
-	for _, address := range addresses {
-		start := time.Now()
-		c, err := d.dial(ctx, network, address)
-		took := time.Since(start)
-		if err != nil {
-			d.tell(p, StepPort, portFault(p.part, address, err), took)
-			continue
-		}
-		d.tell(p, StepPort, fine(address+" is open"), took)
-		if conn != nil {
-			_ = c.Close()
-			continue
-		}
-		conn = c
-	}
-	return conn
 }

@@ -35,7 +35,7 @@ const undialable = "its socket comes from somebody else, such as systemd, and it
 
 // Front checks a listener, with a conversation for each name.
 func (d *Doctor) Front(ctx context.Context, f Front) {
-	p := place{PartFront, f.Backend, f.Address}
+	p := place{part: PartFront, name: f.Backend, address: f.Address}
 	if f.Network == "" {
 		d.tell(p, StepPort, left(undialable), 0)
 		return

@@ -56,7 +56,7 @@ func (t *talk) login(c *imapauth.Client) {
 func (t *talk) again() *imapauth.Client {
 	t.ctx = t.d.stepwise(t.parent)
 	defer t.ctx.stop()
-	conn, err := t.d.dial(t.ctx, t.peer.Network(), t.peer.String())
+	conn, err := t.d.dial(t.ctx, t.network, t.address)
 	if err != nil {
 		t.say(StepPort, portFault(PartBackend, t.cfg.Address, err), 0)
 		return nil
@@ -151,6 +151,9 @@ func (t *talk) denied(how string, v login.Verdict) finding {
 	case imap.ResponseCodeAuthorizationFailed:
 		f.message += ": not allowed for this mailbox"
 		f.advice = []string{"give the user full access to that mailbox, or log in without naming it"}
+	}
+	if t.cfg.AuthCommand != imapauth.Login && product(t.greeting, t.caps) == "Exchange" {
+		f.advice = append(f.advice, "Exchange takes some names with the command LOGIN only, as for shared mailboxes: auth_command login (with --to: --auth-command login)")
 	}
 	if t.sent != t.user {
 		f.advice = append(f.advice, "the option username has made "+foreign(t.sent)+" of "+foreign(t.user))

@@ -25,7 +25,7 @@ const (
 
 // Tell writes a check. It is for Doctor.Tell.
 func (t *Text) Tell(c Check) {
-	p := place{c.Part, c.Name, c.Address}
+	p := place{c.Part, c.Name, c.Address, c.Endpoint}
 	if p != t.place || !t.begun {
 		if t.begun {
 			fmt.Fprintln(t.W)
@@ -56,10 +56,14 @@ func heading(c Check) string {
 	case PartConfig:
 		return "Configuration: " + c.Address
 	}
-	if c.Name == "" {
-		return "Backend: " + c.Address
+	text := "Backend: " + c.Address
+	if c.Name != "" {
+		text = "Backend " + c.Name + ": " + c.Address
 	}
-	return "Backend " + c.Name + ": " + c.Address
+	if c.Endpoint != "" {
+		text += " at " + c.Endpoint
+	}
+	return text
 }
 
 // wrap writes text behind a head, in lines of a width that terminals have. Words are
