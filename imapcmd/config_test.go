@@ -96,6 +96,28 @@ func TestPrintConfig(t *testing.T) {
 	}
 }
 
+// TestDemoConfig pins that the demo's configuration is one that Caddy takes, and that
+// it keeps all it has in its own directory.
+func TestDemoConfig(t *testing.T) {
+	dir := t.TempDir()
+	o := options{demo: true, from: []string{"localhost"}, upstreams: []string{"127.0.0.1:1"}, tlsMode: "off", storage: dir}
+	o.setAddresses("127.0.0.1:2143", "127.0.0.1:2993", "127.0.0.1:12399")
+	b, err := o.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := json.Marshal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"root":` + string(root), `"tls_mode":"off"`, `"level":"WARN"`, `"level":"INFO"`, `"handler":"dovecot_auth"`} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("%s has no %s", b, want)
+		}
+	}
+	validate(t, b)
+}
+
 func decoded(t *testing.T, b []byte) (value any) {
 	t.Helper()
 	if err := json.Unmarshal(b, &value); err != nil {

@@ -109,6 +109,50 @@ func TestCheck(t *testing.T) {
 	c.Check("alice", good, "backend/port_closed", "front/port_closed", "front/port_closed", "auth/port_closed")
 }
 
+// What our own listeners do when they cannot serve anybody.
+func TestCheckListeners(t *testing.T) {
+	password := secret("Locked-Horse-63")
+	ca := imaptest.NewCA(t)
+	backend := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
+	c := startCaddy(t, fmt.Sprintf(`
+	imap {
+		backend exchange {
+			%s
+			tls_server_name localhost
+		}
+	}
+	layer4 {
+		%s {
+			route {
+				imap
+			}
+		}
+		%s {
+			route {
+				imap {
+					implicit_tls
+				}
+			}
+		}
+		%s {
+			route {
+				dovecot_auth {
+					allow 192.0.2.1
+				}
+			}
+		}
+		kept/unix/%s/auth.sock|0660 {
+			route {
+				dovecot_auth
+			}
+		}
+	}`, upstream(backend.Addr(), ca), freeAddr(t), freeAddr(t), freeAddr(t), shortDir(t)))
+	c.Check("alice", password, "front/no_certificate", "front/no_certificate", "auth/not_allowed")
+	if n := len(backend.Logins()); n != 2 { // the second by way of the socket
+		t.Errorf("%d logins, want 2", n)
+	}
+}
+
 // On a terminal the password is asked for and not shown, a refusal leads to a question,
 // and whoever ends the command is rid of it at once.
 func TestCheckTerminal(t *testing.T) {
