@@ -242,4 +242,3 @@ func listenAdvice(err error) string {
 		return "choose an address of this machine"
 	}
 }
-
