@@ -27,7 +27,7 @@ const (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "imap-check",
-		Usage: "[--config <path> [--adapter <name>] [--backend <name>] | --to <upstream>] [--user <name>] [--password-stdin] [--json]",
+		Usage: "[--config <path> [--adapter <name>] [--backend <name>] | --to <upstream> [--tls starttls|implicit|off] [--tls-server-name <name>] [--tls-trust-pool <path>]] [--user <name>] [--password-stdin] [--json]",
 		Short: "Finds out what keeps users from logging in",
 		Long:  checkLong,
 		CobraFunc: func(cmd *cobra.Command) {

@@ -80,6 +80,10 @@ func TestBackendFaults(t *testing.T) {
 			faults: []Fault{CertExpired, CertName, CAUnknown},
 		},
 		{
+			name: "certificate of a client", profile: imaptest.Exchange(showing(ca, imaptest.Leaf{Client: true})),
+			faults: []Fault{TLSFailed}, texts: []string{"not a certificate for servers"},
+		},
+		{
 			name: "certificate not looked at", profile: imaptest.Exchange(good),
 			change: func(cfg *imapauth.Config) { cfg.TLS.InsecureSkipVerify = true },
 			faults: []Fault{NotVerified}, texts: []string{"tls_insecure_skip_verify"}, logins: 1,

@@ -38,8 +38,10 @@ func refused(err error) []*x509.Certificate {
 // handshake tells. How says what to do about an authority that is not known.
 func (c chain) problems(how func(c chain) finding) (all []finding) {
 	leaf := c.certs[0]
+	valid := c.verify(c.now) == nil
 	for i, cert := range c.certs {
-		if f, bad := c.timeProblem(cert, i == 0); bad {
+		// One that is there for old clients may have expired long ago.
+		if f, bad := c.timeProblem(cert, i == 0); bad && !valid {
 			all = append(all, f)
 		}
 	}
@@ -50,25 +52,37 @@ func (c chain) problems(how func(c chain) finding) (all []finding) {
 			advice:  []string{nameAdvice(leaf)},
 		})
 	}
-	intermediates := x509.NewCertPool()
-	for _, cert := range c.certs[1:] {
-		intermediates.AddCert(cert)
-	}
-	// The time is another matter, so one is taken at which the leaf is good.
-	at := c.now
-	if at.After(leaf.NotAfter) || at.Before(leaf.NotBefore) {
-		at = leaf.NotAfter
-	}
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: c.roots, Intermediates: intermediates, CurrentTime: at})
-	if err != nil && !isTime(err) {
+	err := c.verify(c.goodTime())
+	var invalid x509.CertificateInvalidError
+	switch {
+	case err == nil:
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		all = append(all, finding{fault: TLSFailed, message: "it is not a certificate for servers (extended key usage)",
+			advice: []string{"have one made that is for servers"}})
+	default:
 		all = append(all, how(c))
 	}
 	return all
 }
 
-func isTime(err error) bool {
-	var invalid x509.CertificateInvalidError
-	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
+// goodTime is now, or a time at which the certificate was good: that it no longer is has
+// nothing to do with who has signed it.
+func (c chain) goodTime() time.Time {
+	if leaf := c.certs[0]; c.now.After(leaf.NotAfter) || c.now.Before(leaf.NotBefore) {
+		return leaf.NotAfter
+	}
+	return c.now
+}
+
+// verify looks for a way from the certificate to an authority that is trusted.
+func (c chain) verify(at time.Time) error {
+	intermediates := x509.NewCertPool()
+	for _, cert := range c.certs[1:] {
+		intermediates.AddCert(cert)
+	}
+	_, err := c.certs[0].Verify(x509.VerifyOptions{Roots: c.roots, Intermediates: intermediates, CurrentTime: at})
+	return err
 }
 
 func (c chain) timeProblem(cert *x509.Certificate, leaf bool) (finding, bool) {

@@ -118,6 +118,9 @@ func (t *frontTalk) traced(e imapauth.Event) {
 	case e.Err != nil:
 		f := talkFault(e.Err, t.mode)
 		f.advice = []string{"something else listens here, or the address belongs to another configuration; look who does:", "$ ss -ltnp"}
+		if f.fault == HungUp {
+			f.advice = append(f.advice, "or the guard has banned this address after wrong passwords: see GET /imap/guard of the admin API")
+		}
 		t.say(stepOf(e.Step), f, e.Took)
 	case !t.first:
 	case e.Step == imapauth.StepGreeting:
@@ -154,7 +157,10 @@ func (t *frontTalk) handshake(e imapauth.Event) {
 	}
 	if len(problems) > 0 {
 		for _, f := range problems {
-			if f.fault == CertName {
+			switch f.fault {
+			case CertExpired:
+				f.advice = []string{renewal}
+			case CertName:
 				f.advice = []string{"name the server with the option hostname of the imap app, so that Caddy gets a certificate for it, or give one in files with the option certificate"}
 			}
 			t.say(StepCertificate, f, 0)
@@ -164,10 +170,12 @@ func (t *frontTalk) handshake(e imapauth.Event) {
 	f := fine(c.describe() + ours)
 	if c.expiresSoon() && !isShortLived(c.certs[0]) {
 		f.status, f.fault = Warning, CertExpiresSoon
-		f.advice = []string{"Caddy renews its own certificates before that, and its log says why it could not; those in files are renewed by hand, and need a reload"}
+		f.advice = []string{renewal}
 	}
 	t.say(StepCertificate, f, 0)
 }
+
+const renewal = "Caddy renews its own certificates a while before their end, and its log says why it could not; those in files are renewed by hand, and need a reload"
 
 // isShortLived says that a certificate was never meant to be valid for long, as those
 // of Caddy's own authority are, which has them renewed every few hours.
@@ -177,15 +185,12 @@ func isShortLived(cert *x509.Certificate) bool {
 
 // authority tells of a certificate whose authority this machine does not trust.
 func (t *frontTalk) authority(c chain) finding {
-	own := x509.NewCertPool()
+	own := c
+	own.roots = x509.NewCertPool()
 	for _, cert := range t.f.Own {
-		own.AddCert(cert)
+		own.roots.AddCert(cert)
 	}
-	intermediates := x509.NewCertPool()
-	for _, cert := range c.certs[1:] {
-		intermediates.AddCert(cert)
-	}
-	if _, err := c.certs[0].Verify(x509.VerifyOptions{Roots: own, Intermediates: intermediates, CurrentTime: c.certs[0].NotBefore.Add(time.Second)}); err == nil {
+	if own.verify(c.goodTime()) == nil {
 		return fine("; clients have to be given the authority in " + t.f.OwnFile)
 	}
 	return finding{status: Warning, fault: CAUnknown, message: "signed by " + issuer(c.certs[len(c.certs)-1]) + ", which this machine does not trust; " + c.describe(),

@@ -116,6 +116,8 @@ func (t *talk) verdict(e imapauth.Event) {
 		f = fine("the mailbox answers")
 	case v.Result == login.Granted:
 		f = fine(how + " is let in")
+	case errors.Is(v.Err, login.ErrUnsafe):
+		f = finding{fault: Denied, message: "the name or the password is empty, too long, or has a control character in it; no backend is asked about such"}
 	case v.Suspect:
 		f = finding{fault: FalseOK, message: "the login was answered with OK, and then the mailbox was not opened"}
 		f.advice = []string{
@@ -126,8 +128,6 @@ func (t *talk) verdict(e imapauth.Event) {
 		f = throttledFinding(v.Err, v.Backoff)
 	case v.Result == login.Denied:
 		f = t.denied(how, v)
-	case errors.Is(v.Err, login.ErrUnsafe):
-		f = finding{fault: Denied, message: "the name or the password is empty, too long, or has a control character in it; no backend is asked about such"}
 	default:
 		f = talkFault(v.Err, t.cfg.Mode)
 		if f.fault == Silent || f.fault == HungUp {

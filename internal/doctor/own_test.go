@@ -47,6 +47,7 @@ func TestFrontFaults(t *testing.T) {
 		{name: "wrong name", tls: ca.ServerTLS("old.example.org"), own: own, faults: []Fault{CertName}, texts: []string{"not valid for localhost, but for old.example.org", "option hostname"}},
 		{name: "expired", tls: showing(ca, imaptest.Leaf{Expired: true}), own: own, faults: []Fault{CertExpired}},
 		{name: "of an unknown authority", tls: ca.ServerTLS(), faults: []Fault{CAUnknown}, texts: []string{"which this machine does not trust"}},
+		{name: "banned", greeting: "* BYE", faults: []Fault{Unavailable}},
 		{name: "somebody else's port", greeting: "220 ESMTP", faults: []Fault{NotIMAP}, texts: []string{"something else listens here"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
