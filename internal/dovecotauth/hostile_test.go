@@ -170,13 +170,13 @@ func TestPeerFloods(t *testing.T) {
 		line func(id int) string
 		n    int
 	}{
-		{"ids that wait for a CONT", func(id int) string { return fmt.Sprintf("AUTH\t%d\tLOGIN\tservice=smtp\n", id) }, 50_000},
-		{"CONT for ids that nobody knows", func(id int) string { return fmt.Sprintf("CONT\t%d\tAAAA\n", id) }, 50_000},
-		{"CONT without end", func(int) string { return "CONT\t1\t" + b64("bob") + "\n" }, 50_000},
-		{"CANCEL", func(id int) string { return fmt.Sprintf("CANCEL\t%d\n", id) }, 50_000},
-		{"passwords", func(id int) string { return auth(id, "bob") }, 20_000},
-		{"names that nobody may have", func(id int) string { return auth(id, "b ob") }, 20_000},
-		{"mechanisms that nobody has", func(id int) string { return fmt.Sprintf("AUTH\t%d\tX%d\tservice=x%d\n", id, id, id) }, 20_000},
+		{"ids that wait for a CONT", func(id int) string { return fmt.Sprintf("AUTH\t%d\tLOGIN\tservice=smtp\n", id) }, 20_000},
+		{"CONT for ids that nobody knows", func(id int) string { return fmt.Sprintf("CONT\t%d\tAAAA\n", id) }, 20_000},
+		{"CONT without end", func(int) string { return "CONT\t1\t" + b64("bob") + "\n" }, 20_000},
+		{"CANCEL", func(id int) string { return fmt.Sprintf("CANCEL\t%d\n", id) }, 20_000},
+		{"passwords", func(id int) string { return auth(id, "bob") }, 5_000},
+		{"names that nobody may have", func(id int) string { return auth(id, "b ob") }, 5_000},
+		{"mechanisms that nobody has", func(id int) string { return fmt.Sprintf("AUTH\t%d\tX%d\tservice=x%d\n", id, id, id) }, 5_000},
 		{"lines of 16 KiB", func(id int) string { return fmt.Sprintf("AUTH\t%d\tLOGIN\tservice=smtp%s\n", id, long) }, 500},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestPeerFloods(t *testing.T) {
 			served := make(chan error, 1)
 			go func() { served <- c.Serve(t.Context()) }()
 			_ = client.SetDeadline(time.Now().Add(time.Minute))
-			const last = 4_000_000_000
+			const last = 2_000_000_000
 			answers := make(chan int, 1)
 			go func() {
 				br, n := bufio.NewReader(client), 0
