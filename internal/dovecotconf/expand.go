@@ -109,10 +109,12 @@ func (p *parser) lookUp(n *Node, word string) (string, error) {
 	}
 	name, found := strings.CutPrefix(word, "$SET:")
 	if !found {
-		if p.cfg.Modern || word == "$" {
+		if p.cfg.Modern {
 			return word, nil
 		}
-		name = word[1:]
+		if name = word[1:]; name == "" {
+			return "", errors.New("$ without the name of a variable")
+		}
 	}
 	set := p.find(n.parent, name)
 	if set == nil {
