@@ -168,6 +168,9 @@ func TestSettings(t *testing.T) {
 		"other greeting":            {"login_greeting = Hello you\n", `"banner":"Hello you"`, `will be "Hello you ready."`},
 		"greeting with a brace":     {"login_greeting = {env.HOME}\n", "!HOME", "no braces"},
 		"webmail":                   {"login_trusted_networks = 10.0.0.1 nobody\n", `"trusted_clients":["10.0.0.1/32"]`, "passwords are taken over TLS only"},
+		"webmail of everybody":      {"login_trusted_networks = 0.0.0.0/0\n", "!trusted_clients", "made safe: everybody"},
+		"balancer of everybody": {"haproxy_trusted_networks = ::/0\nservice imap-login {\ninet_listener imap {\nhaproxy = yes\n}\n}\n",
+			`"handler":"proxy_protocol"`, "everybody who reaches the port"},
 		"one family":                {"listen = *\n", `"kept4/:143"`, none},
 		"other family":              {"listen = ::\n", `"kept6/:993"`, none},
 		"2.4 list":                  {"listen {\n127.0.0.1 = yes\n::1 = yes\n}\n", `["kept/127.0.0.1:143","kept/[::1]:143"]`, none},
@@ -197,6 +200,8 @@ func TestSettings(t *testing.T) {
 		"no such setting":           {"x_y = 1\n", plain, "unknown: no such setting"},
 		"no such block":             {"x_y z {\na = 1\n}\n", plain, "unknown: no such block is known here; if something depends on it, look for it in docs/options.md (the block, to line 7)"},
 		"in the wrong place":        {"service auth {\n}\nport = 1\n", plain, "unknown"},
+		"no address":                {"service imap-login {\ninet_listener imap {\naddress =\n}\n}\n", `"kept/:143"`, none},
+		"a guard that is off":       {"login_access_sockets =\n", plain, "no effect: it is off"},
 		"a key without certificate": {"ssl_alt_key = </k2.pem\n", "!k2", "there is no certificate for this key"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -237,6 +242,8 @@ func TestPassdb(t *testing.T) {
 		"secret proxy":     {"passdb {\ndriver = static\nargs = nopassword=y proxy=y host=a.example starttls=yes proxy_not_trusted=y\n}\n", `!forward_client`, ""},
 		"open proxy":       {"passdb {\ndriver = static\nargs = nopassword=y proxy=y host=a.example\n}\n", `"insecure_skip_verify":true`, "add here: starttls=yes"},
 		"master password":  {"passdb {\ndriver = static\nargs = nopassword=y proxy=y host=a.example ssl=yes pass=Secret\n}\n", "!Secret", "with the password that the user typed"},
+		"password in two":  {"passdb {\ndriver = static\nargs = nopassword=y proxy=y host=a.example ssl=yes\ndefault_fields = pass=my Secret\n}\n", "!Secret", "the field without a value"},
+		"strange argument": {"passdb imap {\nargs = host=a.example ssl=starttls what=1\n}\n", `"dial":"a.example"`, "the argument what is not known"},
 		"unknown field":    {"passdb {\ndriver = static\nargs = nopassword=y proxy=y host=a.example ssl=yes xyz=1\n}\n", `"dial":"a.example"`, "the field xyz is not known"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,9 +281,13 @@ func TestRefused(t *testing.T) {
 		"some users":              {"passdb imap {\nusername_filter = a*\n}\n", "dovecot.conf:6: username_filter: it lets only some users in"},
 		"two passwords":           {"passdb imap {\nresult_success = continue-ok\n}\n", "dovecot.conf:6: result_success: a right password"},
 		"networks":                {"passdb imap {\ndefault_fields = allow_nets=10.0.0.0/8\n}\n", "dovecot.conf:6: default_fields: with allow_nets"},
+		"denied users in 2.4":     {"passdb_deny = yes\n", "dovecot.conf:5: passdb_deny: It keeps"},
 		"tcpwrap":                 {"login_access_sockets = tcpwrap\n", "dovecot.conf:5: login_access_sockets: It keeps"},
 		"clients' certificates":   {"auth_ssl_require_client_cert = yes\n", "dovecot.conf:5: auth_ssl_require_client_cert: there is no ssl_ca"},
 		"clients of some address": {"local 10.0.0.1 {\nauth_ssl_require_client_cert = yes\n}\n", "dovecot.conf:6: auth_ssl_require_client_cert: it keeps people out"},
+		"denied at an address":    {"local 10.0.0.1 {\npassdb x {\ndeny = yes\n}\n}\n", "dovecot.conf:6: passdb: it keeps people out"},
+		"authority":               {"passdb imap {\nargs = ssl_ca_file={x}\n}\n", "dovecot.conf:6: args: ssl_ca_file="},
+		"a key with %d":           {"x%d {\nusername_filter = x\n}\nlocal 10.0.0.1 {\nx%d {\npassdb y {\ndeny = yes\n}\n}\n}\n", "dovecot.conf:9: x%d: it keeps"},
 		"no mechanism":            {"auth_mechanisms = gssapi\n", "dovecot.conf:5: auth_mechanisms: none of these"},
 		"one host a domain":       {"passdb {\n" + strings.Replace(proxy, "a.example", "imap.%d", 1) + "}\n", "depends on the name of the user"},
 		"no host":                 {"passdb {\n" + strings.Replace(proxy, "host=a.example", "", 1) + "}\n", "dovecot.conf:5: passdb: it hands logins on"},

@@ -176,7 +176,9 @@ func (t *translation) asked(p *passdb) *server {
 				t.refuse(f.node, "ssl= must be imaps or starttls")
 			}
 		case "ssl_ca_file":
-			s.ca = f.value
+			if s.ca = f.value; !isWord(s.ca) {
+				t.refuse(f.node, "ssl_ca_file= must be the name of a file, without braces")
+			}
 		case "ssl_ca_dir":
 			t.warn(f.node, "%s: ssl_ca_dir: the authorities that this machine trusts are used; for others name a file, with ssl_ca_file=", NoEqual)
 		case "allow_invalid_cert":
@@ -186,7 +188,7 @@ func (t *translation) asked(p *passdb) *server {
 		case "rawlog_dir":
 			t.warn(f.node, "%s: rawlog_dir: nothing is recorded of what is said to the backend", NotNeeded)
 		default:
-			t.warn(f.node, "%s: the argument %s is not known here", Unknown, f.key)
+			t.warn(f.node, "%s: the argument %s is not known here", Unknown, f.shown())
 		}
 	}
 	return s

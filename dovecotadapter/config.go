@@ -202,6 +202,10 @@ func (t *translation) trusted(h *caddyimap.Handler) {
 	if len(bad) > 0 {
 		t.warn(n, "%s: %s: neither a network nor an address", NoEqual, strings.Join(bad, ", "))
 	}
+	if slices.ContainsFunc(networks, everybody) {
+		t.safe(n, "everybody would be believed who names another address, and so could guess passwords without ever being banned; nobody is")
+		return
+	}
 	h.TrustedClients = networks
 	t.safe(n, "they are believed when they name the address of their own client, as with Dovecot, but passwords are taken over TLS only")
 }
@@ -220,6 +224,9 @@ func (t *translation) balancer(l *listener) (match caddy.ModuleMap, handlers []j
 		}
 		t.refuse(n, "a listener has haproxy = yes, and haproxy_trusted_networks must name the addresses of the load balancers, which alone are believed")
 		return nil, nil
+	}
+	if slices.ContainsFunc(networks, everybody) {
+		t.warn(n, "everybody who reaches the port is believed when he names another address; name those of the load balancers alone")
 	}
 	timeout := caddy.Duration(3 * time.Second)
 	if n := t.top.get("haproxy_timeout"); n != nil {

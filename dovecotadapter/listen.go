@@ -118,7 +118,7 @@ func (t *translation) imapListeners(withTLS bool) (list []*listener) {
 // addresses returns where the listener listens, in Caddy's words.
 func (l *listener) addresses() []string {
 	hosts, n := l.words("address", "listen")
-	if n == nil {
+	if len(hosts) == 0 {
 		hosts, n = l.t.top.words("listen")
 	}
 	for i, host := range hosts {
@@ -129,7 +129,7 @@ func (l *listener) addresses() []string {
 	}
 	all4, all6 := slices.Contains(hosts, "*") || slices.Contains(hosts, "0.0.0.0"), slices.Contains(hosts, "::")
 	switch {
-	case n == nil || all4 && all6:
+	case len(hosts) == 0 || all4 && all6:
 		return []string{"kept/:" + l.port}
 	case all4:
 		return []string{"kept4/:" + l.port}
@@ -154,10 +154,11 @@ func (l *listener) isProxied() bool {
 func (l *listener) authAddresses() (listen, allow []string) {
 	hosts, n := l.words("address", "listen")
 	at := l.nodes[len(l.nodes)-1]
-	if n == nil {
-		hosts, _ = l.t.top.words("listen")
-	} else {
+	own := len(hosts) > 0
+	if own {
 		at = n
+	} else {
+		hosts, _ = l.t.top.words("listen")
 	}
 	var open []string
 	for _, host := range hosts {
@@ -165,7 +166,7 @@ func (l *listener) authAddresses() (listen, allow []string) {
 		switch {
 		case host == "localhost" || err == nil && ip.IsLoopback():
 			listen = append(listen, "kept/"+net.JoinHostPort(strings.Trim(host, "[]"), l.port))
-		case n != nil && err == nil && !ip.IsUnspecified():
+		case own && err == nil && !ip.IsUnspecified():
 			// One of this machine's own addresses, which programs on it may use.
 			listen = append(listen, "kept/"+net.JoinHostPort(ip.String(), l.port))
 			allow = append(allow, ip.String())

@@ -24,6 +24,15 @@ type field struct {
 	node       *dovecotconf.Node
 }
 
+// shown is how a field that is not known is named in a warning. One without a value may be
+// what is behind a space in a password.
+func (f field) shown() string {
+	if f.value == "" {
+		return "without a value"
+	}
+	return f.key
+}
+
 func (t *translation) addPassdb(n *dovecotconf.Node) {
 	t.mark(n, Carried)
 	var p *passdb
@@ -180,7 +189,7 @@ func (p *passdb) remark() {
 		switch {
 		case said[f.key]:
 		case !known:
-			p.t.warn(f.node, "%s: the field %s is not known here", Unknown, f.key)
+			p.t.warn(f.node, "%s: the field %s is not known here", Unknown, f.shown())
 		case strings.HasPrefix(f.key, "userdb_") && text == knownFields["userdb_"]:
 			p.t.warn(f.node, "%s: the field %s: %s", NotNeeded, f.key, text)
 		case text != "":

@@ -86,7 +86,7 @@ func (t *translation) leave(n *dovecotconf.Node, f Fate, format string, args ...
 // refuse notes that there can be no configuration because of this line.
 func (t *translation) refuse(n *dovecotconf.Node, format string, args ...any) {
 	t.markAll(n, Refused)
-	t.refused = append(t.refused, &dovecotconf.Error{File: n.File, Line: n.Line, Err: fmt.Errorf(n.Key+": "+format, args...)})
+	t.refused = append(t.refused, &dovecotconf.Error{File: n.File, Line: n.Line, Err: fmt.Errorf("%s: %w", n.Key, fmt.Errorf(format, args...))})
 }
 
 // finish accounts for all that nothing has been said of yet.
@@ -113,12 +113,17 @@ func (t *translation) account(n *dovecotconf.Node) {
 		t.leave(n, Unknown, ": no such setting is known here; if something depends on it, look for it in docs/options.md")
 	case rule.Fate == Carried:
 		t.leave(n, NoEffect, ": in this place it does nothing")
+	case rule.Fate == Refused && !n.Block && n.Path == "" && !isSet(n.Value):
+		t.leave(n, NoEffect, ": it is off")
 	case rule.Fate == Refused:
 		t.refuse(n, "%s", rule.text())
 	default:
 		t.leave(n, rule.Fate, ". %s", rule.text())
 	}
 }
+
+// isSet reports whether a value says more than that something is off.
+func isSet(value string) bool { return value != "" && value != "no" }
 
 // sortedWarnings returns the warnings in the order of the lines.
 func (t *translation) sortedWarnings() []caddyconfig.Warning {

@@ -113,19 +113,20 @@ var Rules = []Rule{
 	{[]string{"local_name { }", "local { }", "remote { }"}, "", Carried, "Certificates in it are further ones of the app, for the names in them. Nothing else can hold for some clients alone."},
 
 	{[]string{"login_access_sockets"}, "", Refused, "It keeps people out, and there is no equal. Use a firewall, and take it out."},
+	{[]string{"passdb_deny", "passdb_username_filter", "passdb_result_success"}, "", Refused, "It keeps people out, and there is no equal. See to it at the backend, and take it out."},
 
 	{[]string{"mail_uid", "mail_gid", "mail_home", "mail_path", "mail_driver", "mail_location", "mail_*", "mailbox_*", "first_valid_*", "last_valid_*"}, "", NotNeeded, "No mail is stored here, and no user, group or directory is needed for it."},
-	{[]string{"maildir_*", "mbox_*", "mdbox_*", "dbox_*", "sdbox_*", "mmap_disable", "dotlock_use_excl", "lock_method", "namespace_*"}, "", NotNeeded, "No mail is stored here."},
+	{[]string{"maildir_*", "maildir { }", "mbox { }", "mdbox { }", "sdbox { }", "mbox_*", "mdbox_*", "dbox_*", "sdbox_*", "mmap_disable", "dotlock_use_excl", "lock_method", "namespace_*", "layout_*", "valid_chroot_dirs"}, "", NotNeeded, "No mail is stored here."},
 	{[]string{"userdb { }", "userdb_*"}, "", NotNeeded, "Nothing has to be looked up about a user."},
 	{[]string{"namespace { }", "imapc_list_prefix", "mailbox { }"}, "", NoEqual, "Mail programs see the folders as the backend has them."},
 	{[]string{"imapc_features", "imapc_cmd_timeout", "imapc_connection_*", "imapc_max_*", "imapc_rawlog_dir"}, "", NotNeeded, "After the login, client and backend talk to each other. Sessions end after `idle_timeout` of the handler."},
 	{[]string{"imap_capability"}, "", NoEqual, "Clients are told the backend's capabilities. `capability` of the handler changes the lists."},
 	{[]string{"imap_*", "imap4rev2_enable"}, "", NotNeeded, "After the login, client and backend talk to each other."},
-	{[]string{"plugin { }", "mail_plugins", "acl_*", "fts_*", "quota_*", "sieve_*", "zlib_*", "dict { }", "dict_*", "quota { }", "acl { }", "fts { }", "sieve_script { }", "dict_server { }"}, "", NotNeeded, "Plugins work on mail that is stored here."},
+	{[]string{"plugin { }", "mail_plugins", "acl_*", "fts_*", "quota_*", "sieve_*", "zlib_*", "dict { }", "dict_*", "quota { }", "acl { }", "fts { }", "sieve_script { }", "dict_server { }", "crypt_*", "lazy_expunge_*", "push_notification { }", "push_notification_*", "language { }", "language_*", "textcat_*", "tokenizer*", "virtual_*", "fs { }", "fs_*"}, "", NotNeeded, "Plugins work on mail that is stored here."},
 	{[]string{"pop3_*", "pop3c_*", "lmtp_*", "lda_*", "submission_*", "managesieve_*", "deliver_*", "sendmail_path", "postmaster_address", "rejection_*", "recipient_delimiter", "hostname", "quota_full_tempfail"}, "", NotNeeded, "It is about POP3, delivery or submission, which Caddy does not serve."},
 	{[]string{"service pop3-login { }", "service submission-login { }", "service managesieve-login { }", "service lmtp { }"}, "", NoEqual, "This protocol is not served by Caddy; leave it to another server."},
 	{[]string{"service { }", "default_*", "service_*", "shutdown_clients", "verbose_proctitle", "version_ignore", "config_cache_size", "libexec_dir", "state_dir", "instance_name", "import_environment", "login_plugin_dir", "mail_plugin_dir", "dovecot_storage_version"}, "", NotNeeded, "Caddy is one process, which serves all clients."},
-	{[]string{"login_plugins", "login_socket_path", "auth_socket_path"}, "", NotNeeded, "Dovecot's processes find one another by it."},
+	{[]string{"login_plugins", "login_socket_path", "auth_socket_path", "auth_master_socket_path", "dns_client_*", "http_client_*", "http_server_*"}, "", NotNeeded, "Dovecot's processes find one another by it."},
 	{[]string{"auth_verbose", "auth_debug", "mail_debug", "verbose_ssl", "log_debug"}, "", NotNeeded, "Each login is one line of the log. Caddy's global option `debug` has it say more."},
 	{[]string{"auth_verbose_passwords", "auth_debug_passwords"}, "", NotNeeded, "A password is never logged."},
 	{[]string{"log_path", "info_log_path", "debug_log_path", "syslog_facility", "log_timestamp", "log_core_filter", "process_shutdown_filter"}, "", NoEqual, "Caddy's log goes to where its unit sends it. The global option `log` of a Caddyfile changes that."},
@@ -144,7 +145,7 @@ var Rules = []Rule{
 	{[]string{"ssl_key_password", "ssl_server_key_password", "ssl_client_key_password"}, "", NoEqual, "The key must be without a password; `openssl pkey` writes it so."},
 	{[]string{"ssl_dh", "ssl_dh_parameters_length", "ssl_server_dh_file", "ssl_prefer_server_ciphers", "ssl_server_prefer_ciphers", "ssl_options", "ssl_crypto_device", "ssl_parameters_regenerate", "ssl_peer_certificate_fingerprint_hash", "ssl_client_options"}, "", NotNeeded, "Caddy chooses well by itself."},
 	{[]string{"ssl_curve_list", "ssl_cipher_suites"}, "", NoEqual, "Caddy's own choice is offered. `curves` in a `connection_policy` narrows the curves."},
-	{[]string{"doveadm_*", "replication_*", "replicator_*", "dsync_*", "director_*", "stats_*", "old_stats_*", "metric { }", "event_exporter { }", "rawlog_dir"}, "", NotNeeded, "It is about Dovecot's own tools. Caddy has an admin API and metrics: [sessions.md](sessions.md), [metrics.md](metrics.md)."},
+	{[]string{"doveadm_*", "replication_*", "replicator_*", "dsync_*", "director_*", "stats_*", "old_stats_*", "metric { }", "metric_*", "event_exporter { }", "event_exporter_*", "rawlog_dir"}, "", NotNeeded, "It is about Dovecot's own tools. Caddy has an admin API and metrics: [sessions.md](sessions.md), [metrics.md](metrics.md)."},
 	{[]string{"@*", "group { }"}, "", NoEqual, "Groups of settings are not put in where they are named; write the settings there."},
 }
 

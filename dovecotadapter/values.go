@@ -59,6 +59,9 @@ func parseNetworks(words []string) (networks, bad []string) {
 	return networks, bad
 }
 
+// everybody are the networks that all addresses are in.
+func everybody(network string) bool { return strings.HasSuffix(network, "/0") }
+
 // isThisMachine reports whether a host is this machine, by the names that people write.
 func isThisMachine(host string) bool {
 	return host == "localhost" || host == "127.0.0.1" || host == "::1"

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+
 	"github.com/caddy-imap/caddy-imap/internal/dovecotconf"
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 )
@@ -110,6 +112,29 @@ func TestDoveconf(t *testing.T) {
 		if gotOK != wantOK || gotOK && got != want {
 			t.Errorf("%q:\ngot  %v %q\nwant %v %q", text, gotOK, got, wantOK, want)
 		}
+	}
+}
+
+// Dovecot's own defaults, all written out, adapt with no setting that is not known. Only
+// the server behind it has to be added.
+func TestDoveconfDefaults(t *testing.T) {
+	need(t, "dovecot", "doveconf")
+	out, err := exec.Command("doveconf", "-d").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(out) + "protocols = imap\nimapc_host = ex1.corp.example.org\nimapc_ssl = starttls\n"
+	config, warnings, err := caddyconfig.GetAdapter("dovecot").Adapt([]byte(text), nil)
+	if err != nil || !strings.Contains(string(config), `"listen":["kept/:993"]`) {
+		t.Fatalf("%s\n%v", config, err)
+	}
+	for _, w := range warnings {
+		if strings.HasPrefix(w.Message, "unknown") {
+			t.Error(w)
+		}
+	}
+	if lines := strings.Count(text, "\n"); lines < 500 || len(warnings) < 200 {
+		t.Errorf("%d warnings about %d lines", len(warnings), lines)
 	}
 }
 
