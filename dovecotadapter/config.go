@@ -37,9 +37,12 @@ func (t *translation) config() *caddy.Config {
 	if len(s.list) == 0 {
 		t.warnings = append(t.warnings, warning(t.name, "protocols", "nothing is listened on: protocols has no imap, and service auth no listener with a port"))
 	}
-	t.warnings = append(t.warnings, warning(t.name, "admin",
-		"every program of this machine can use Caddy's admin API at localhost:2019, move the backend and collect passwords; "+
-			"where others have accounts, set CADDY_ADMIN=unix//run/caddy/admin.sock|0600 in Caddy's environment"))
+	// CADDY_ADMIN in the environment is the only way to say it beside dovecot.conf.
+	if !strings.HasPrefix(caddy.DefaultAdminListen, "unix/") {
+		t.warnings = append(t.warnings, warning(t.name, "admin",
+			"every program of this machine can use Caddy's admin API at "+caddy.DefaultAdminListen+", move the backend and collect passwords; "+
+				"where others have accounts, set CADDY_ADMIN=unix//run/caddy/admin.sock|0600 in Caddy's environment"))
+	}
 	var warnings []caddyconfig.Warning
 	config := &caddy.Config{AppsRaw: caddy.ModuleMap{
 		"imap":   caddyconfig.JSON(app, &warnings),
