@@ -85,7 +85,7 @@ func TestEveryLine(t *testing.T) {
 func isWarned(tr *translation, n *dovecotconf.Node) bool {
 	for ; n != nil; n = n.Parent() {
 		for _, w := range tr.warnings {
-			if w.File == n.File && w.Line == n.Line && w.Directive == n.Key {
+			if w.File == n.File && w.Line == n.Line && w.Directive == directive(n) {
 				return true
 			}
 		}

@@ -58,9 +58,12 @@ func (t *translation) markAll(n *dovecotconf.Node, f Fate) {
 // warn adds a warning at the line of a setting or block.
 func (t *translation) warn(n *dovecotconf.Node, format string, args ...any) {
 	t.warnings = append(t.warnings, caddyconfig.Warning{
-		File: n.File, Line: n.Line, Directive: n.Key, Message: fmt.Sprintf(format, args...),
+		File: n.File, Line: n.Line, Directive: directive(n), Message: fmt.Sprintf(format, args...),
 	})
 }
+
+// directive is how a setting or block is called in a warning.
+func directive(n *dovecotconf.Node) string { return strings.TrimSpace(n.Key + " " + n.Name) }
 
 // safe warns that something is carried over in another way, which is safer.
 func (t *translation) safe(n *dovecotconf.Node, format string, args ...any) {
