@@ -82,6 +82,8 @@ vet:
 unit:
 	$(call step,unit tests with the race detector)
 	@$(GO) test -race -shuffle=on ./...
+	$(call step,sessions cut off at each of their bytes)
+	@$(GO) test -run '^TestCuts' ./caddyimap ./caddysasl
 
 # Building a server takes minutes, so it is built once and all tests share it.
 # In the directory, because only there go test shows what was left out.
