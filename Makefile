@@ -4,11 +4,13 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test tools fmt vet unit integration fuzz bench bench-go clean
+.PHONY: help build run test tools fmt vet unit integration soak fuzz bench bench-go clean
 
 GO ?= go
 # How long each fuzz target runs in "make fuzz".
 FUZZTIME ?= 20s
+# How long "make soak" goes on.
+TIME ?= 1m
 # What "make bench" measures: repetitions, and names with commas between; all
 # unless given. ARGS are options of bin/bench.
 REPS ?= 7
@@ -35,6 +37,7 @@ help:
 	@echo '  vet          go vet for Linux, macOS, Windows, and for 32 bits'
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
 	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
+	@echo '  soak         everything at once, with faults, for TIME (now $(TIME)); it needs root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
 	@echo '  bench        measure the server beside other proxies, for docs/performance.md; two hours'
 	@echo '  bench-go     run the benchmarks of the packages'
@@ -96,7 +99,12 @@ integration:
 	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis
 	@$(GO) test -race -count=1 -tags integration -run '^TestRedis' ./internal/guard
 	$(call step,integration tests)
-	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -tags integration
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -timeout 30m -tags integration
+
+# A minute of it, with the race detector, is among the integration tests.
+soak: build
+	$(call step,soak for $(TIME))
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy SOAK_TIME=$(TIME) $(GO) test -count=1 -timeout 0 -tags integration -run '^TestSoak$$'
 
 fuzz:
 	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \

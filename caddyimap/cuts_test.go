@@ -377,9 +377,10 @@ func TestCuts(t *testing.T) {
 	}
 }
 
-func (p cutPlan) run(t *testing.T) {
+// rig starts the servers of a plan, and records a session without faults.
+func (p cutPlan) rig(t *testing.T) (r *cutRig, c *config, up, down int64) {
 	w := newWorld(t)
-	r := &cutRig{t: t, steps: cutSteps()}
+	r = &cutRig{t: t, steps: cutSteps()}
 	profile := w.profile()
 	profile.Announce = true
 	profile.Session = r.play
@@ -399,7 +400,7 @@ func (p cutPlan) run(t *testing.T) {
 		b.TLSMode, b.TLS = "off", nil
 	}
 	b.AuthTimeout, b.DialTimeout = caddy.Duration(p.silence), caddy.Duration(p.silence)
-	c := w.running(app)
+	c = w.running(app)
 	h := &Handler{InsecureAuth: true}
 	if p.tls && p.leg == "client" {
 		h.InsecureAuth = false
@@ -413,10 +414,15 @@ func (p cutPlan) run(t *testing.T) {
 	}
 	r.handler = c.handler(h)
 
-	up, down := r.session(imaptest.Fault{}, imaptest.Fault{}).Passed()
+	up, down = r.session(imaptest.Fault{}, imaptest.Fault{}).Passed()
 	if r.whole.Load() != 1 {
 		t.Fatal("without any fault the session does not come to its end")
 	}
+	return r, c, up, down
+}
+
+func (p cutPlan) run(t *testing.T) {
+	r, c, up, down := p.rig(t)
 	quiet := goleak.IgnoreCurrent()
 	start, planned := time.Now(), r.cut(p, up, down)
 	noSessions(t)
@@ -474,4 +480,26 @@ func (r *cutRig) cut(p cutPlan, up, down int64) (planned int) {
 	close(cuts)
 	workers.Wait()
 	return planned
+}
+
+// TestSlowNetworks pins that a session comes to its end, and nothing is changed,
+// whatever pieces it comes in and however late.
+func TestSlowNetworks(t *testing.T) {
+	late := imaptest.Fault{Latency: 10 * time.Millisecond}
+	for _, p := range []cutPlan{
+		{leg: "client", silence: time.Hour}, {leg: "backend", silence: time.Hour},
+		{leg: "client", tls: true, silence: time.Hour}, {leg: "backend", tls: true, silence: time.Hour},
+	} {
+		t.Run(fmt.Sprintf("%s, TLS %v", p.leg, p.tls), func(t *testing.T) {
+			r, _, _, _ := p.rig(t)
+			for _, f := range []imaptest.Fault{late, {Trickle: true}, {Rate: 20_000}, {Trickle: true, Rate: 20_000}} {
+				r.session(f, imaptest.Fault{})
+				r.session(imaptest.Fault{}, f)
+				r.session(f, f)
+			}
+			if n := r.whole.Load(); n != 13 {
+				t.Errorf("%d of 13 sessions came to their end", n)
+			}
+		})
+	}
 }
