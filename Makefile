@@ -39,7 +39,7 @@ help:
 	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
 	@echo '  soak         everything at once, with faults, for TIME (now $(TIME)); it needs root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
-	@echo '  bench        measure the server beside other proxies, for docs/performance.md; two hours'
+	@echo '  bench        measure the server beside other proxies, for docs/performance.md; an hour'
 	@echo '  bench-go     run the benchmarks of the packages'
 	@echo '  clean        remove bin'
 	@echo
