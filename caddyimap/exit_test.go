@@ -25,7 +25,7 @@ type exiting struct {
 
 // Handle implements layer4.NextHandler.
 func (e exiting) Handle(cx *layer4.Connection, _ layer4.Handler) error {
-	e.serve(e.ctx, cx, glue.NewConn(cx))
+	e.serve(e.ctx, glue.NewConn(cx))
 	return nil
 }
 
