@@ -266,34 +266,25 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 // The session may outlive the configuration of this handler. It needs nothing
 // that ends with it, and a login goes to the newest backend of its name.
 func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
-	conn := glue.NewConn(cx)
-	defer conn.Recovered(h.logger)
-	if h.backend.Abandoned() || !conn.IsStream() {
-		conn.Reset()
-		return nil
-	}
-	ctx, done, ok := glue.Begin()
-	if !ok {
-		return nil
-	}
-	defer done()
-	h.serve(ctx, conn)
+	h.serve(cx, glue.Begin)
 	return nil
 }
 
-// serve serves the client until it is gone, or ctx is done.
-func (h *Handler) serve(ctx context.Context, conn glue.Conn) {
-	v := &visit{handler: h, conn: conn, begun: make(chan struct{})}
-	go v.begin(ctx)
+// serve serves the client until it is gone, or the context that enter returns is
+// done.
+func (h *Handler) serve(cx *layer4.Connection, enter func() (ctx context.Context, done func(), ok bool)) {
+	v := &visit{handler: h, begun: make(chan struct{})}
+	go v.begin(cx, enter)
 	<-v.begun
 	if v.session != nil {
 		v.end(v.session.Wait())
 	}
 }
 
-// visit is one client. It is served on other goroutines than layer4's: a stack that
-// has grown for two handshakes, or for one record, stays that large, and layer4's
-// goroutine is there for as long as the session, which may be days.
+// visit is one client. It is served on other goroutines than layer4's, on which
+// nothing is done but to wait: a stack that has grown for a handshake, or for one
+// record, stays that large, and this one is there for as long as the session, which
+// may be days.
 type visit struct {
 	handler *Handler
 	conn    glue.Conn
@@ -306,14 +297,30 @@ type visit struct {
 	entry   *sessions.Entry
 	backend *login.Session
 	stops   []func() bool
+	done    func()
 	start   time.Time
 }
 
 // begin serves the client until a session is relayed, or none will be.
-func (v *visit) begin(ctx context.Context) {
+func (v *visit) begin(cx *layer4.Connection, enter func() (ctx context.Context, done func(), ok bool)) {
 	defer close(v.begun)
 	h := v.handler
+	v.conn = glue.NewConn(cx)
 	defer v.conn.Recovered(h.logger)
+	if h.backend.Abandoned() || !v.conn.IsStream() {
+		v.conn.Reset()
+		return
+	}
+	ctx, done, ok := enter()
+	if !ok {
+		return
+	}
+	v.done = done
+	defer func() {
+		if v.session == nil {
+			done()
+		}
+	}()
 	ends := v.conn.Ends()
 	client := imapfront.Client{
 		Conn: v.conn, ID: rand.Text()[:idLength],
@@ -322,7 +329,8 @@ func (v *visit) begin(ctx context.Context) {
 	if states := l4tls.GetConnectionStates(v.conn.Connection); len(states) > 0 {
 		client.TLS = states[len(states)-1]
 	}
-	v.logger = h.logger.With(zap.String("session", client.ID), zap.Stringer("remote", v.conn.RemoteAddr()))
+	// What it writes at the end it works out at the end, and keeps no buffer for.
+	v.logger = h.logger.WithLazy(zap.String("session", client.ID), zap.Stringer("remote", v.conn.RemoteAddr()))
 	session, err := imapfront.Serve(ctx, &h.front, client)
 	if session == nil {
 		if errors.Is(err, imapfront.ErrBanned) {
@@ -359,11 +367,15 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 			session.Kick("This server is being taken out of service.", kickGrace)
 		}))
 	}
+	// These are not needed any more, and the session may last for days.
+	s.Backend.Caps, s.Backend.Buffered = nil, nil
 	session.Begin()
 }
 
 // end is what is left to do after a session.
 func (v *visit) end(stats relay.Stats) {
+	defer v.conn.Recovered(v.handler.logger)
+	defer v.done()
 	defer v.backend.Close()
 	defer live.Remove(v.entry)
 	for _, stop := range v.stops {

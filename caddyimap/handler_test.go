@@ -250,7 +250,7 @@ func TestHandlerExit(t *testing.T) {
 	go func() {
 		defer close(over)
 		conn := glue.NewConn(layer4.WrapConnection(ours, nil, c.app.logger))
-		v := &visit{handler: h, conn: conn, logger: c.app.logger}
+		v := &visit{handler: h, conn: conn, logger: c.app.logger, done: func() {}}
 		v.relay(ctx, "SESSION", &imapfront.Session{Conn: ours, Backend: &login.Session{Conn: theirs}})
 		v.end(v.session.Wait())
 	}()
