@@ -26,7 +26,7 @@ const (
 	// warmTime is how long a direction keeps a large buffer without need, and
 	// parkTime its goroutine; it may be twice as long.
 	warmTime = 10 * time.Millisecond
-	parkTime = time.Second
+	parkTime = 250 * time.Millisecond
 )
 
 var sizes = [...]int{idleSize, busySize, bulkSize}

@@ -179,28 +179,35 @@ func (s *set) serve() {
 	defer close(s.ended)
 	raw, err := s.file.SyscallConn()
 	for err == nil {
-		n := 0
-		err = raw.Read(func(fd uintptr) bool {
-			n, _ = syscall.EpollWait(int(fd), s.events[:], 0)
-			return n > 0
-		})
-		s.wake(n)
+		err = s.wake(raw)
 	}
 }
 
-// wake has the directions of n events run again. One that does already is left
-// alone, and one that came here after the event looks in vain.
-func (s *set) wake(n int) {
+// wake waits for events, and has the directions that they are for run again. One that
+// does already is left alone, and one that came here after the event looks in vain.
+func (s *set) wake(raw syscall.RawConn) error {
+	defer func() { _ = recover() }() // whose wake was lost is woken by the alarm
+	n := 0
+	err := raw.Read(func(fd uintptr) bool {
+		n, _ = syscall.EpollWait(int(fd), s.events[:], 0)
+		return n > 0
+	})
+	for _, d := range s.named(max(0, n)) {
+		d.unpark()
+	}
+	clear(s.woken)
+	return err
+}
+
+// named returns the directions that n events are for.
+func (s *set) named(n int) []*direction {
 	lot.mu.Lock()
-	for _, e := range s.events[:max(0, n)] {
+	defer lot.mu.Unlock()
+	s.woken = s.woken[:0]
+	for _, e := range s.events[:n] {
 		if d := lot.members[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]; d != nil {
 			s.woken = append(s.woken, d)
 		}
 	}
-	lot.mu.Unlock()
-	for _, d := range s.woken {
-		d.unpark()
-	}
-	clear(s.woken)
-	s.woken = s.woken[:0]
+	return s.woken
 }
