@@ -36,7 +36,7 @@ help:
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
 	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
-	@echo '  bench        measure the server beside other proxies, for docs/performance.md; two hours'
+	@echo '  bench        measure the server beside other proxies, for docs/performance.md; an hour'
 	@echo '  bench-go     run the benchmarks of the packages'
 	@echo '  clean        remove bin'
 	@echo
