@@ -9,6 +9,8 @@ if [ "$1" = configure ]; then
 		useradd --system --gid caddy --no-create-home --home-dir /var/lib/caddy \
 			--shell /usr/sbin/nologin --comment "Caddy" caddy
 	fi
+	# "caddy validate" wants it before systemd has made it.
+	install -d -m 700 -o caddy -g caddy /var/lib/caddy
 	if [ -d /run/systemd/system ]; then
 		systemctl daemon-reload
 		# One that is stopped stays stopped.
