@@ -55,6 +55,7 @@ func TestPackage(t *testing.T) {
 	m.Boot()
 	m.Run("! systemctl is-enabled caddy.service caddy.socket && ! systemctl is-active caddy.service caddy.socket")
 	m.Run("systemd-analyze verify caddy.service caddy.socket")
+	m.Run("runuser -u caddy -- caddy validate --config /etc/caddy/Caddyfile")
 	m.Run("systemctl enable --now caddy")
 	checkService(t, m)
 
