@@ -5,7 +5,7 @@
 //   - the layer4 handler imap, which serves IMAP clients, in package caddyimap;
 //   - the layer4 handlers dovecot_auth and dovecot_userdb, which serve Postfix and
 //     other mail servers, in package caddysasl;
-//   - the command imap-proxy, in package imapcmd;
+//   - the commands imap-proxy and imap-check, in package imapcmd;
 //   - the guard's store redis, in package imapredis;
 //   - the network kept, for listeners that outlive configurations, in package keptnet;
 //   - all modules of caddy-l4.

@@ -79,6 +79,9 @@ type Config struct {
 	// NoID, if it is set, is called if ForwardID is wanted and the backend does not
 	// offer ID.
 	NoID func()
+	// Trace, if it is set, is told of each step of a conversation when it is over, in
+	// the goroutine that talks. It is for programs that look for faults.
+	Trace func(Event)
 }
 
 // Validate reports what keeps a Config from being used, as ErrConfig. Prepare
