@@ -22,9 +22,10 @@ type machine struct {
 	leader string
 }
 
-// newMachine makes one from packages, of the release that this machine has. Those
-// that were loaded once are kept, since loading takes longer than all the rest.
-func newMachine(t *testing.T) *machine {
+// newMachine makes one from the packages of the release that this machine has, with
+// those given and what they need. Packages that were loaded once are kept, since
+// loading takes longer than all the rest.
+func newMachine(t *testing.T, packages ...string) *machine {
 	t.Helper()
 	need(t, "debootstrap", "systemd-nspawn", "nsenter")
 	release, err := exec.Command("bash", "-c", ". /etc/os-release && echo $VERSION_CODENAME").Output()
@@ -50,7 +51,7 @@ func newMachine(t *testing.T) *machine {
 		}
 	})
 	start := time.Now()
-	command(t, "debootstrap", "--variant=minbase", "--include=systemd", "--cache-dir="+cache, strings.TrimSpace(string(release)), m.root)
+	command(t, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), "--cache-dir="+cache, strings.TrimSpace(string(release)), m.root)
 	figure(t, "a new Debian in %v", time.Since(start).Round(time.Second))
 	return m
 }
@@ -106,6 +107,15 @@ func (m *machine) Run(line string) string {
 		in = []string{"nsenter", "--target", m.leader, "--all"}
 	}
 	return command(m.t, append(in, "bash", "-euc", line)...)
+}
+
+// Write writes a file of the machine.
+func (m *machine) Write(name, text string) {
+	m.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(m.Path(name)), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	writeFile(m.t, m.Path(name), text)
 }
 
 // Path is that of a file of the machine.

@@ -38,9 +38,10 @@ const exposure = 20
 
 // TestPackage leads a Debian package through its whole life in a clean machine,
 // with a real systemd: installed, started, configured as docs/postfix.md says,
-// upgraded, with sockets of systemd's, and purged.
+// upgraded, with sockets of systemd's, with Exim and chasquid, and purged.
 func TestPackage(t *testing.T) {
-	m := newMachine(t)
+	need(t, "swaks")
+	m := newMachine(t, "systemd", "exim4-daemon-heavy", "chasquid")
 	for _, version := range []string{"0.1.0", "0.2.0"} {
 		command(t, "../packaging/deb.sh", "--caddy", run.caddy, "--version", version, "--output", m.Path("root"))
 	}
@@ -88,6 +89,9 @@ func TestPackage(t *testing.T) {
 	m.Run("systemctl restart caddy")
 	m.Run("exec 3<>/dev/tcp/127.0.0.1/12345; read -r line <&3; [[ $line == VERSION* ]]")
 
+	m.Run("systemctl disable --now caddy.socket caddy")
+	checkMailServers(t, m)
+
 	m.Run("dpkg --purge caddy-imap")
 	checkPurged(t, m)
 }
@@ -103,13 +107,12 @@ func await(line string) string {
 	return fmt.Sprintf("for try in {1..200}; do if (%s) 2>/dev/null; then exit 0; fi; sleep 0.1; done; exit 1", line)
 }
 
-// example makes an example of the pages the Caddyfile of the machine.
-func example(t *testing.T, m *machine, name string) {
+// example makes an example of the pages the Caddyfile of the machine, with other
+// words in the place of some.
+func example(t *testing.T, m *machine, name string, oldnew ...string) {
 	t.Helper()
 	text := fileText(t, filepath.Join("../docs/examples", name))
-	if err := os.WriteFile(m.Path("etc/caddy/Caddyfile"), []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	m.Write("etc/caddy/Caddyfile", strings.NewReplacer(oldnew...).Replace(text))
 }
 
 func fileText(t *testing.T, path string) string {
@@ -149,7 +152,7 @@ func checkInstalled(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	text, err := io.ReadAll(page)
-	if err != nil || !bytes.Contains(text, []byte("Runs an IMAP proxy")) {
+	if err != nil || !bytes.Contains(text, []byte("STARTTLS")) {
 		t.Errorf("the man page of imap-proxy: %s, %v", text, err)
 	}
 }
