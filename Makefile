@@ -4,11 +4,14 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build deb run test tools fmt vet unit integration fuzz bench bench-go clean
+.PHONY: help build deb run test tools fmt vet unit fuzz-short integration fuzz bench bench-go clean
 
 GO ?= go
-# How long each fuzz target runs in "make fuzz".
+# How long each fuzz target runs in "make fuzz", and below which directory they are.
+# Making an input smaller that is merely interesting may take longer than all else.
 FUZZTIME ?= 20s
+FUZZDIR ?= .
+FUZZFLAGS ?= -fuzzminimizetime 5x
 # What "make bench" measures: repetitions, and names with commas between; all
 # unless given. ARGS are options of bin/bench.
 REPS ?= 7
@@ -30,11 +33,12 @@ help:
 	@echo '  build        build bin/caddy, a whole server with our modules in it'
 	@echo '  deb          build bin/caddy-imap_VERSION_ARCH.deb, with units for systemd'
 	@echo '  run          build it and start the demo: a backend in memory, the proxy before it'
-	@echo '  test         everything below that must pass: tools, fmt, vet, unit, integration'
+	@echo '  test         everything below that must pass: tools, fmt, vet, unit, fuzz-short, integration'
 	@echo '  tools        as root, install the servers that the integration tests drive'
 	@echo '  fmt          complain about files that gofmt would change'
 	@echo '  vet          go vet for Linux, macOS, Windows, and for 32 bits'
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
+	@echo '  fuzz-short   run the fuzz targets of the protocols with 5000 inputs each'
 	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
 	@echo '  bench        measure the server beside other proxies, for docs/performance.md; an hour'
@@ -61,7 +65,7 @@ deb:
 run: build
 	@bin/caddy imap-proxy --demo
 
-test: tools fmt vet unit integration
+test: tools fmt vet unit fuzz-short integration
 	$(call step,all passed)
 
 tools:
@@ -103,11 +107,18 @@ integration:
 	$(call step,integration tests)
 	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -tags integration
 
+# Without the packages that have all of Caddy below them: with what a fuzzer adds to
+# it, that takes minutes to compile. A number, and not a time, since a fuzzer that is
+# stopped at a bad moment takes that for a failure.
+fuzz-short:
+	$(call step,fuzzing for a moment)
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x FUZZDIR=internal
+
 fuzz:
-	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' $(FUZZDIR)); do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
 			printf '== %4ds  %s in %s\n' "$$(($$(date +%s) - BEGIN))" "$$name" "$$(dirname $$file)"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) "./$$(dirname $$file)"; \
 		done; \
 	done
 

@@ -269,7 +269,7 @@ func FuzzCommands(f *testing.F) {
 
 var (
 	statusLine = regexp.MustCompile(`^(?i:\* (?:OK|NO|BAD|BYE|PREAUTH)|[^*+\r\n \[][^ \r\n]{0,63} (?:OK|NO|BAD))[ \r\n\]]`)
-	capsLine   = regexp.MustCompile(`^(?i:\* CAPABILITY|(?:\* (?:OK|NO|BAD|BYE|PREAUTH)|[^*+\r\n \[][^ \r\n]{0,63} (?:OK|NO|BAD)) \[CAPABILITY)((?: [^ \r\n\]]*)*)`)
+	capsLine   = regexp.MustCompile(`^(?i:\* CAPABILITY|(?:\* (?:OK|NO|BAD|BYE|PREAUTH)|[^*+\r\n \[][^ \r\n]{0,63} (?:OK|NO|BAD)) \[CAPABILITY)((?: [^ \r\n\]]*)*)(?:[\r\n\]]|$)`)
 	dataLine   = regexp.MustCompile(`^\* (?:[^ \r\n\]0-9][^ \r\n\]]{0,9})?`)
 	sizeAtEnd  = regexp.MustCompile(`\{([0-9]{1,19})\}\r?\n$`)
 	unwanted   = regexp.MustCompile(`(?i) UNAUTHENTICATE( |$)`)
