@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build deb run test tools fmt vet unit fuzz-short integration fuzz bench bench-go clean
+.PHONY: help build deb run test tools fmt vet unit fuzz-short integration soak fuzz bench bench-go clean
 
 GO ?= go
 # How long each fuzz target runs in "make fuzz", and below which directory they are.
@@ -12,6 +12,8 @@ GO ?= go
 FUZZTIME ?= 20s
 FUZZDIR ?= .
 FUZZFLAGS ?= -fuzzminimizetime 5x
+# How long "make soak" goes on.
+TIME ?= 1m
 # What "make bench" measures: repetitions, and names with commas between; all
 # unless given. ARGS are options of bin/bench.
 REPS ?= 7
@@ -40,6 +42,7 @@ help:
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
 	@echo '  fuzz-short   run the fuzz targets of the protocols with 5000 inputs each'
 	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
+	@echo '  soak         everything at once, with faults, for TIME (now $(TIME)); it needs root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
 	@echo '  bench        measure the server beside other proxies, for docs/performance.md; an hour'
 	@echo '  bench-go     run the benchmarks of the packages'
@@ -93,6 +96,8 @@ vet:
 unit:
 	$(call step,unit tests with the race detector)
 	@$(GO) test -race -shuffle=on ./...
+	$(call step,sessions cut off at each of their bytes)
+	@$(GO) test -run '^TestCuts' ./caddyimap ./caddysasl
 
 # Building a server takes minutes, so it is built once and all tests share it.
 # In the directory, because only there go test shows what was left out.
@@ -105,7 +110,12 @@ integration:
 	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis
 	@$(GO) test -race -count=1 -tags integration -run '^TestRedis' ./internal/guard
 	$(call step,integration tests)
-	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -tags integration
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -timeout 30m -tags integration
+
+# A minute of it, with the race detector, is among the integration tests.
+soak: build
+	$(call step,soak for $(TIME))
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy SOAK_TIME=$(TIME) $(GO) test -count=1 -timeout 0 -tags integration -run '^TestSoak$$'
 
 # Without the packages that have all of Caddy below them: with what a fuzzer adds to
 # it, that takes minutes to compile. A number, and not a time, since a fuzzer that is
