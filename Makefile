@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test tools fmt vet unit fuzz-short integration soak fuzz bench bench-go clean
+.PHONY: help build deb run test tools fmt vet unit fuzz-short integration soak fuzz bench bench-go clean
 
 GO ?= go
 # How long each fuzz target runs in "make fuzz", and below which directory they are.
@@ -33,6 +33,7 @@ help:
 	@echo 'Usage: make TARGET'
 	@echo
 	@echo '  build        build bin/caddy, a whole server with our modules in it'
+	@echo '  deb          build bin/caddy-imap_VERSION_ARCH.deb, with units for systemd'
 	@echo '  run          build it and start the demo: a backend in memory, the proxy before it'
 	@echo '  test         everything below that must pass: tools, fmt, vet, unit, fuzz-short, integration'
 	@echo '  tools        as root, install the servers that the integration tests drive'
@@ -57,6 +58,12 @@ help:
 build:
 	$(call step,building bin/caddy)
 	@$(GO) build -o bin/caddy ./cmd/caddy
+
+# Without C libraries, so that it runs on whatever machine it is installed on.
+deb:
+	$(call step,building a Debian package)
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/caddy ./cmd/caddy
+	@packaging/deb.sh --caddy bin/caddy
 
 run: build
 	@bin/caddy imap-proxy --demo
@@ -97,7 +104,7 @@ unit:
 integration:
 	$(call step,building the server for the integration tests with the race detector)
 	@$(GO) build -race -o bin/caddy-race ./cmd/caddy
-	$(call step,building an ACME server for them)
+	$(call step,building the tools that they drive)
 	@$(GO) build -C integration/tools -o $(CURDIR)/bin/ tool
 	$(call step,the guard with Redis)
 	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis

@@ -28,7 +28,7 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name: "imap-proxy",
 		Usage: "--from <name> --to <upstream> [--auth <addr>] [--tls starttls|implicit|off] [--tls-server-name <name>] [--tls-trust-pool <path>] " +
-			"[--auth-command keep|login|plain] [--insecure] [--imap <addr>] [--imaps <addr>] [--internal-certs] [--email <addr>] [--access-log] [--debug] [--print-config[=json]] | --demo",
+			"[--auth-command keep|login|plain] [--insecure] [--imap <addr>] [--imaps <addr>] [--internal-certs] [--email <addr>] [--debug] [--print-config[=json]] | --demo",
 		Short: "A quick and production-ready IMAP proxy and password checker for Postfix",
 		Long:  long,
 		CobraFunc: func(cmd *cobra.Command) {
@@ -98,9 +98,6 @@ func (o *options) summary() string {
 		}
 	}
 	text += "The log speaks of options as a Caddyfile has them: tls_trust_pool is --tls-trust-pool here, and so on.\n"
-	if !o.accessLog && !o.debug {
-		text += "Logins are not logged; --access-log does that.\n"
-	}
 	return text + "Stop it with Ctrl-C.\n"
 }
 

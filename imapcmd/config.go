@@ -89,13 +89,8 @@ func (o *options) caddyfile() ([]byte, error) {
 	return caddyfile.Format([]byte(b.text.String())), b.err
 }
 
-// logs says what is logged: as in Caddy's own commands, who comes and goes only if
-// that is wanted.
+// logs says what is logged. Logins always are: whoever is refused must be seen.
 func (o *options) logs(b *block) {
-	level := "WARN"
-	if o.accessLog {
-		level = "INFO"
-	}
 	switch {
 	case o.debug:
 		b.line("debug")
@@ -107,14 +102,6 @@ func (o *options) logs(b *block) {
 		b.close()
 		b.open("log", "imap")
 		b.line("level", "INFO")
-		b.line("include", strings.Fields(ours)...)
-		b.close()
-	case !o.accessLog:
-		b.open("log", "default")
-		b.line("exclude", strings.Fields(ours)...)
-		b.close()
-		b.open("log", "imap")
-		b.line("level", level)
 		b.line("include", strings.Fields(ours)...)
 		b.close()
 	}

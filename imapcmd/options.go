@@ -27,7 +27,6 @@ func (o *options) flags(cmd *cobra.Command) {
 	flags.StringVar(&o.auth, "auth", "", "Address for mail servers that check passwords (default none)")
 	flags.BoolVarP(&o.internalCerts, "internal-certs", "i", false, "Use internal CA for issuing certs")
 	flags.StringVar(&o.email, "email", "", "Email address for the account at the public authority")
-	flags.BoolVar(&o.accessLog, "access-log", false, "Log each login and the end of each session")
 	flags.BoolVarP(&o.debug, "debug", "v", false, "Enable verbose debug logs")
 	flags.StringVar(&o.print, "print-config", "", "Print the configuration as a Caddyfile, or as JSON, and do not run")
 	flags.Lookup("print-config").NoOptDefVal = printCaddyfile
@@ -87,8 +86,6 @@ For clients:
     --internal-certs, it is from an authority of its own, which clients have to be given.
   --imap and --imaps move the listeners, as to 127.0.0.1:1143 and 127.0.0.1:1993,
     which need no root.
-  --access-log logs each login and the end of each session. Warnings and errors are
-    always logged.
 
 For the server behind:
   --tls implicit is for a server with TLS from the first byte, as on port 993.
@@ -126,7 +123,7 @@ type options struct {
 	imap, imaps, auth string
 	internalCerts     bool
 	email             string
-	accessLog, debug  bool
+	debug             bool
 	print             string
 
 	// storage is the demo's directory.

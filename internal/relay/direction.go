@@ -82,7 +82,7 @@ type direction struct {
 	armed, stirred bool
 	seen           uint32
 	// writeBy is the write deadline, in nanoseconds since base, if changes are
-	// still writeSeen.
+	// still writeSeen; 0 before the first.
 	writeBy   time.Duration
 	writeSeen uint32
 }
@@ -278,7 +278,7 @@ func (d *direction) prepareWrite() error {
 	for {
 		changes := s.changes.Load()
 		now := time.Since(base)
-		if d.writeSeen == changes && d.writeBy-now > writeTimeout-writeSlack {
+		if d.writeBy != 0 && d.writeSeen == changes && d.writeBy-now > writeTimeout-writeSlack {
 			return nil
 		}
 		if s.over.Load() {
