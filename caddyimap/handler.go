@@ -308,7 +308,6 @@ func (v *visit) begin(cx *layer4.Connection, enter func() (ctx context.Context, 
 	h := v.handler
 	v.conn = glue.NewConn(cx)
 	defer v.conn.Recovered(h.logger)
-	growStack()
 	if h.backend.Abandoned() || !v.conn.IsStream() {
 		v.conn.Reset()
 		return
@@ -342,21 +341,6 @@ func (v *visit) begin(cx *layer4.Connection, enter func() (ctx context.Context, 
 		return
 	}
 	v.relay(ctx, client.ID, session)
-}
-
-// stackSize is what a login takes of its stack, and a little more.
-const stackSize = 12 << 10
-
-// growStack makes the stack large at once, while there is next to nothing on it. It
-// would be copied three times otherwise, in the depths of a handshake.
-//
-//go:noinline
-func growStack() (b byte) {
-	var room [stackSize]byte
-	for i := 0; i < len(room); i += 4 << 10 {
-		b |= room[i]
-	}
-	return b
 }
 
 // idLength is that of a session's id, in characters with five bits each.
