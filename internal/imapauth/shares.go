@@ -16,7 +16,7 @@ var classical = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.Curv
 
 // Shares knows which upstreams have chosen a classical key exchange although they were
 // offered a post-quantum one. They are spared the offer for a while, since its key
-// costs as much to make as all the rest of a handshake that resumes a session.
+// costs an eighth of all that a login does.
 //
 // What counts is what a handshake has come to that was offered everything. Nobody in
 // between can have a hand in that: both sides have proven that they saw the same offer.
