@@ -67,12 +67,8 @@ func Dial(ctx context.Context, cfg *Config, ends login.Ends) (*Client, error) {
 	if network == "" {
 		network = "tcp"
 	}
-	address := cfg.DialAddress
-	if address == "" {
-		address = cfg.Address
-	}
 	d := net.Dialer{Timeout: cfg.DialTimeout}
-	conn, err := d.DialContext(ctx, network, address)
+	conn, err := d.DialContext(ctx, network, cfg.dialAddress())
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
@@ -211,10 +207,13 @@ func (c *Client) greeting(ctx context.Context) error {
 	return nil
 }
 
-// startTLS asks for TLS and begins it. Whatever came before is forgotten.
+// startTLS asks for TLS and begins it. Whatever came before is forgotten. A greeting
+// that offers it is taken at its word: if it is wrong, there is no TLS and no login.
 func (c *Client) startTLS(ctx context.Context) error {
-	if err := c.capability(ctx); err != nil {
-		return err
+	if !c.caps.has(imap.CapStartTLS) {
+		if err := c.capability(ctx); err != nil {
+			return err
+		}
 	}
 	err := c.askStartTLS(ctx)
 	c.trace(Event{Step: StepStartTLS, Err: err})
@@ -249,13 +248,19 @@ func (c *Client) askStartTLS(ctx context.Context) error {
 }
 
 func (c *Client) handshake(ctx context.Context) error {
-	conn := tlsio.Client(c.raw, c.cfg.TLS)
+	address := c.cfg.dialAddress()
+	cfg := c.cfg.Shares.offer(c.cfg.TLS, address, time.Now())
+	conn := tlsio.Client(c.raw, cfg)
 	err := conn.HandshakeContext(ctx)
 	if err != nil {
 		err = ioError(ctx, err)
 		err = fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)
 	} else {
 		c.conn = conn
+		if cfg == c.cfg.TLS {
+			state := conn.ConnectionState()
+			c.cfg.Shares.note(&state, address, time.Now())
+		}
 	}
 	c.traceHandshake(err, conn.ConnectionState)
 	return err
