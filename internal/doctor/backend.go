@@ -67,6 +67,7 @@ func (d *Doctor) endpoint(ctx context.Context, p place, b Backend, network, addr
 		// A session that is resumed shows no certificate.
 		t.cfg.TLS = t.cfg.TLS.Clone()
 		t.cfg.TLS.ClientSessionCache = nil
+		t.cfg.Shares = nil
 	}
 	if c := t.prepare(conn); c != nil {
 		t.login(c)

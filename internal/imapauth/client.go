@@ -253,6 +253,9 @@ func (c *Client) handshake(ctx context.Context) error {
 	conn := tlsio.Client(c.raw, cfg)
 	err := conn.HandshakeContext(ctx)
 	if err != nil {
+		if cfg != c.cfg.TLS && ctx.Err() == nil {
+			c.cfg.Shares.forget(address)
+		}
 		err = ioError(ctx, err)
 		err = fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)
 	} else {

@@ -54,6 +54,14 @@ func (s *Shares) offer(cfg *tls.Config, address string, now time.Time) *tls.Conf
 	return cfg
 }
 
+// forget is for a handshake that has failed without the offer: perhaps the server has
+// come to demand it.
+func (s *Shares) forget(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.until, address)
+}
+
 // note learns from a handshake that had every offer.
 func (s *Shares) note(state *tls.ConnectionState, address string, now time.Time) {
 	if s == nil {

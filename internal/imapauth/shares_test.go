@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,5 +111,34 @@ func TestSharesLast(t *testing.T) {
 	s.note(old, "b", now.Add(2*sharesFor))
 	if len(s.until) != 1 {
 		t.Errorf("%d addresses are kept, want 1", len(s.until))
+	}
+}
+
+// TestSharesDemanded pins that a backend which comes to demand a post-quantum key
+// exchange is lost for one handshake, and not for as long as it is spared the offer.
+func TestSharesDemanded(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	server, client := ca.ServerTLS("localhost"), ca.ClientTLS("localhost")
+	base := server.Clone()
+	var demands atomic.Bool
+	server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		cfg := base.Clone()
+		cfg.CurvePreferences = []tls.CurveID{tls.X25519}
+		if demands.Load() {
+			cfg.CurvePreferences = []tls.CurveID{tls.X25519MLKEM768}
+		}
+		return cfg, nil
+	}
+	srv := imaptest.NewFake(t, imaptest.Profile{TLS: server})
+	cfg := &Config{Address: srv.Addr(), Mode: StartTLS, TLS: client, Shares: NewShares(client)}
+	if err := Ping(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	demands.Store(true)
+	if err := Ping(t.Context(), cfg); err == nil {
+		t.Error("the offer was made at once")
+	}
+	if err := Ping(t.Context(), cfg); err != nil {
+		t.Errorf("the second handshake: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A direction that nothing comes for gives up its goroutine, and with it a stack of
@@ -92,6 +93,10 @@ func (d *direction) park() bool {
 	if d.held == 0 {
 		d.dropBuffer()
 	}
+	// TLS may have to write by itself while the other direction reads: it is not to
+	// find a deadline that is long over.
+	_ = d.dst.SetWriteDeadline(time.Time{})
+	d.writeBy = 0
 	d.parked, d.times = true, d.times+1
 	return true
 }
@@ -171,7 +176,13 @@ func newSet() (*set, error) {
 		_ = syscall.Close(fd)
 		return nil, fmt.Errorf("setting up an epoll set: %w", err)
 	}
-	return &set{file: os.NewFile(uintptr(fd), "epoll"), fd: fd, ended: make(chan struct{})}, nil
+	file := os.NewFile(uintptr(fd), "epoll")
+	// The runtime does not say by itself that it cannot wait for a file.
+	if err := file.SetReadDeadline(time.Time{}); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("waiting for an epoll set: %w", err)
+	}
+	return &set{file: file, fd: fd, ended: make(chan struct{})}, nil
 }
 
 // serve has directions run again, until the set is closed.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -295,4 +296,88 @@ func (r *relayed) talk(enough func() bool) {
 			r.client.expect("a OK\r\n")
 		}
 	}
+}
+
+// armed is a connection that knows which write deadline it has.
+type armed struct {
+	*net.TCPConn
+	mu sync.Mutex
+	by time.Time
+}
+
+func (a *armed) NetConn() net.Conn { return a.TCPConn }
+
+func (a *armed) SetWriteDeadline(by time.Time) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.by = by
+	return a.TCPConn.SetWriteDeadline(by)
+}
+
+func (a *armed) writeBy() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.by
+}
+
+// TestNoDeadlineWhileParked pins that a session which is silent for long has no write
+// deadline that is over: TLS answers a KeyUpdate by itself, and would find the
+// connection broken.
+func TestNoDeadlineWhileParked(t *testing.T) {
+	client, front := tcpPair(t)
+	back, backend := tcpPair(t)
+	noting := &armed{TCPConn: front}
+	s := New(Leg{Conn: noting}, Leg{Conn: back}, Options{Idle: time.Minute})
+	s.parkTime = time.Millisecond
+	stats := make(chan Stats, 1)
+	go func() { stats <- s.Run() }()
+	_, _ = client.SetDeadline(time.Now().Add(patience)), backend.SetDeadline(time.Now().Add(patience))
+	for _, line := range []string{"* 1 EXISTS\r\n", "* 2 EXISTS\r\n"} {
+		if _, err := io.WriteString(backend, line); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(client, make([]byte, len(line))); err != nil {
+			t.Fatal(err)
+		}
+		s.down.parkedAgain(t, 0)
+		if by := noting.writeBy(); !by.IsZero() {
+			t.Errorf("parked with a deadline in %v", time.Until(by))
+		}
+	}
+	_, _ = client.Close(), backend.Close()
+	<-stats
+}
+
+// TestDeadlineBehindBytes pins that bytes which come with a deadline that is over are
+// no end of the session: crypto/tls has looked for an alert behind them, and has found
+// a part of one.
+func TestDeadlineBehindBytes(t *testing.T) {
+	client, front := tcpPair(t)
+	back, backend := tcpPair(t)
+	s := New(Leg{Conn: &late{Conn: front}}, Leg{Conn: back}, Options{Idle: time.Minute})
+	stats := make(chan Stats, 1)
+	go func() { stats <- s.Run() }()
+	_, _ = client.SetDeadline(time.Now().Add(patience)), backend.SetDeadline(time.Now().Add(patience))
+	for _, line := range []string{"a NOOP\r\n", "b NOOP\r\n"} {
+		if _, err := io.WriteString(client, line); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(line))
+		if _, err := io.ReadFull(backend, got); err != nil || string(got) != line {
+			t.Fatalf("backend got %q, %v", got, err)
+		}
+	}
+	_, _ = client.Close(), backend.Close()
+	<-stats
+}
+
+// late says with all bytes that a deadline is over.
+type late struct{ net.Conn }
+
+func (l *late) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if n > 0 {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
 }
