@@ -292,6 +292,12 @@ func (h *Handler) serve(ctx context.Context, cx *layer4.Connection, conn glue.Co
 		client.TLS = states[len(states)-1]
 	}
 	logger := h.logger.With(zap.String("session", client.ID), zap.Stringer("remote", conn.RemoteAddr()))
+	end, why := h.backend.admit(client.Remote, h.front.Trusted != nil && h.front.Trusted(client.Remote))
+	if why != nil {
+		logger.Debug("connection turned away", zap.NamedError("reason", why), zap.Error(imapfront.TurnAway(&h.front, client, why.told)))
+		return
+	}
+	defer end()
 	session, err := h.logIn(ctx, client, conn)
 	if session == nil {
 		if errors.Is(err, imapfront.ErrBanned) {
