@@ -135,11 +135,3 @@ var connectionsRefused = prometheus.NewCounterVec(prometheus.CounterOpts{
 	Name:      "connections_refused_total",
 	Help:      "Connections of IMAP clients that were turned away because there are too many.",
 }, []string{"limit"})
-
-// connectionsNow is looked at when somebody asks.
-var connectionsNow = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-	Namespace: metricsNamespace,
-	Subsystem: metricsSubsystem,
-	Name:      "connections",
-	Help:      "Connections of IMAP clients, logged in or not.",
-}, func() float64 { return float64(clients.count()) })

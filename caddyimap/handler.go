@@ -356,14 +356,24 @@ func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imap
 	)
 	entry := register(id, remote, s, session)
 	defer live.Remove(entry)
-	stop := context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) })
+	stop := context.AfterFunc(ctx, func() {
+		defer glue.Recovered(logger, "ending a session")
+		session.Kick("Server is shutting down.", byeGrace)
+	})
 	defer stop()
 	if stay := s.Backend.Stay; stay != nil {
-		leave := context.AfterFunc(stay, func() { session.Kick("This server is being taken out of service.", kickGrace) })
+		leave := context.AfterFunc(stay, func() {
+			defer glue.Recovered(logger, "ending a session")
+			session.Kick("This server is being taken out of service.", kickGrace)
+		})
 		defer leave()
 	}
 	stats := session.Run()
-	logger.Info("session ended",
+	level := zap.InfoLevel
+	if errors.Is(stats.Err, relay.ErrPanic) {
+		level = zap.ErrorLevel
+	}
+	logger.Log(level, "session ended",
 		zap.String("user", user),
 		zap.String("upstream", s.Backend.Upstream),
 		zap.Duration("duration", time.Since(start)),

@@ -72,6 +72,11 @@ type direction struct {
 // side. If that cannot be done alone, or something failed, it ends the session.
 func (d *direction) run() {
 	s := d.session
+	defer func() {
+		if r := recover(); r != nil {
+			s.end(panicked(r))
+		}
+	}()
 	err := d.copy()
 	if d == &s.down {
 		s.silence()
@@ -98,8 +103,7 @@ func (d *direction) copy() (err error) {
 	defer func() {
 		d.cool()
 		if r := recover(); r != nil {
-			// Only the type is shown: the words might quote a secret.
-			err = fmt.Errorf("panic in the relay: %T\n%s", r, debug.Stack())
+			err = panicked(r)
 		}
 	}()
 	rest, err := d.flow.consume(d, d.pending)
@@ -128,6 +132,10 @@ func (d *direction) copy() (err error) {
 		}
 	}
 }
+
+// panicked makes an error of a panic. Only its type is shown: its words might quote a
+// secret.
+func panicked(r any) error { return fmt.Errorf("%w: %T\n%s", ErrPanic, r, debug.Stack()) }
 
 // buffer returns the buffer in use.
 func (d *direction) buffer() []byte {

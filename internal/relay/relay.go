@@ -90,6 +90,8 @@ var (
 	// ErrDeaf says that the backend has ended the session, and that the client did
 	// not hang up after it.
 	ErrDeaf = errors.New("the backend has ended the session")
+	// ErrPanic says that the session met with a fault of ours.
+	ErrPanic = errors.New("panic in the relay")
 	// errOver ends a direction because the other one has failed.
 	errOver = errors.New("the session is over")
 )
