@@ -111,6 +111,7 @@ var generations atomic.Uint64
 func (a *App) Provision(ctx caddy.Context) error {
 	a.generation = generations.Add(1)
 	a.ctx, a.logger = ctx, ctx.Logger()
+	a.warnAdmin(ctx)
 	if a.LogUser == "" {
 		a.LogUser = logKnown
 	}
