@@ -256,6 +256,7 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 		app.noteMissing(policy, h.logger)
 		// Many small records at the beginning cost more than they gain with mail.
 		policy.TLSConfig.DynamicRecordSizingDisabled = true
+		bindTickets(policy.TLSConfig)
 	}
 	h.front.TLS = h.ConnectionPolicies.TLSConfig(ctx)
 	return nil
