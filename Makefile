@@ -4,11 +4,16 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test tools fmt vet unit integration fuzz bench bench-go clean
+.PHONY: help build deb run test tools fmt vet lint unit fuzz-short integration soak fuzz bench bench-go clean
 
 GO ?= go
-# How long each fuzz target runs in "make fuzz".
+# How long each fuzz target runs in "make fuzz", and below which directory they are.
+# Making an input smaller that is merely interesting may take longer than all else.
 FUZZTIME ?= 20s
+FUZZDIR ?= .
+FUZZFLAGS ?= -fuzzminimizetime 5x
+# How long "make soak" goes on.
+TIME ?= 1m
 # What "make bench" measures: repetitions, and names with commas between; all
 # unless given. ARGS are options of bin/bench.
 REPS ?= 7
@@ -28,15 +33,19 @@ help:
 	@echo 'Usage: make TARGET'
 	@echo
 	@echo '  build        build bin/caddy, a whole server with our modules in it'
+	@echo '  deb          build bin/caddy-imap_VERSION_ARCH.deb, with units for systemd'
 	@echo '  run          build it and start the demo: a backend in memory, the proxy before it'
-	@echo '  test         everything below that must pass: tools, fmt, vet, unit, integration'
+	@echo '  test         everything below that must pass: tools, fmt, vet, lint, unit, fuzz-short, integration'
 	@echo '  tools        as root, install the servers that the integration tests drive'
 	@echo '  fmt          complain about files that gofmt would change'
 	@echo '  vet          go vet for Linux, macOS, Windows, and for 32 bits'
+	@echo '  lint         staticcheck, and govulncheck where its database can be reached'
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
+	@echo '  fuzz-short   run the fuzz targets of the protocols with 5000 inputs each'
 	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
+	@echo '  soak         everything at once, with faults, for TIME (now $(TIME)); it needs root'
 	@echo '  fuzz         run every fuzz target for FUZZTIME (now $(FUZZTIME))'
-	@echo '  bench        measure the server beside other proxies, for docs/performance.md; two hours'
+	@echo '  bench        measure the server beside other proxies, for docs/performance.md; an hour'
 	@echo '  bench-go     run the benchmarks of the packages'
 	@echo '  clean        remove bin'
 	@echo
@@ -51,10 +60,16 @@ build:
 	$(call step,building bin/caddy)
 	@$(GO) build -o bin/caddy ./cmd/caddy
 
+# Without C libraries, so that it runs on whatever machine it is installed on.
+deb:
+	$(call step,building a Debian package)
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/caddy ./cmd/caddy
+	@packaging/deb.sh --caddy bin/caddy
+
 run: build
 	@bin/caddy imap-proxy --demo
 
-test: tools fmt vet unit integration
+test: tools fmt vet lint unit fuzz-short integration
 	$(call step,all passed)
 
 tools:
@@ -79,28 +94,46 @@ vet:
 	$(call step,go vet for 32 bits)
 	@GOARCH=386 $(GO) vet ./internal/...
 
+lint:
+	$(call step,looking for faults with staticcheck and govulncheck)
+	@GO=$(GO) .ci/lint
+
 unit:
 	$(call step,unit tests with the race detector)
 	@$(GO) test -race -shuffle=on ./...
+	$(call step,sessions cut off at each of their bytes)
+	@$(GO) test -run '^TestCuts' ./caddyimap ./caddysasl
 
 # Building a server takes minutes, so it is built once and all tests share it.
 # In the directory, because only there go test shows what was left out.
 integration:
 	$(call step,building the server for the integration tests with the race detector)
 	@$(GO) build -race -o bin/caddy-race ./cmd/caddy
-	$(call step,building an ACME server for them)
+	$(call step,building the tools that they drive)
 	@$(GO) build -C integration/tools -o $(CURDIR)/bin/ tool
 	$(call step,the guard with Redis)
 	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis
 	@$(GO) test -race -count=1 -tags integration -run '^TestRedis' ./internal/guard
 	$(call step,integration tests)
-	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -tags integration
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -timeout 30m -tags integration
+
+# A minute of it, with the race detector, is among the integration tests.
+soak: build
+	$(call step,soak for $(TIME))
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy SOAK_TIME=$(TIME) $(GO) test -count=1 -timeout 0 -tags integration -run '^TestSoak$$'
+
+# Without the packages that have all of Caddy below them: with what a fuzzer adds to
+# it, that takes minutes to compile. A number, and not a time, since a fuzzer that is
+# stopped at a bad moment takes that for a failure.
+fuzz-short:
+	$(call step,fuzzing for a moment)
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x FUZZDIR=internal
 
 fuzz:
-	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' $(FUZZDIR)); do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
 			printf '== %4ds  %s in %s\n' "$$(($$(date +%s) - BEGIN))" "$$name" "$$(dirname $$file)"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) "./$$(dirname $$file)"; \
 		done; \
 	done
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	_ "github.com/mholt/caddy-l4"
@@ -98,22 +99,36 @@ var (
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 )
 
-// TestSnippets adapts each Caddyfile of the pages, and validates those that are
-// whole. A snippet that does not begin with a brace is a part of the global
-// options. JSON is parsed; behind the info string "json same" it has to be what
-// the Caddyfile before it adapts to.
+// filesOfExamples puts files that are there in the place of those that the pages
+// name. It sets the environment that they want, too.
+func filesOfExamples(t *testing.T) *strings.Replacer {
+	t.Helper()
+	t.Setenv("REDIS_PASSWORD", "for the test alone")
+	ca := imaptest.NewCA(t)
+	leaf := ca.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
+	return strings.NewReplacer("/etc/ssl/corp-ca.pem", ca.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile)
+}
+
+// TestSnippets formats, adapts and validates each Caddyfile of the pages. A snippet
+// that does not begin with a brace is a part of the global options, and gets a
+// backend if it has no app imap. JSON is parsed; behind the info string "json same"
+// it has to be what the Caddyfile before it adapts to.
 func TestSnippets(t *testing.T) {
-	cert := imaptest.NewCA(t)
-	leaf := cert.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
-	files := strings.NewReplacer("/etc/ssl/corp-ca.pem", cert.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile)
+	files := filesOfExamples(t)
 	for _, page := range pages(t) {
 		var before []byte
 		for i, m := range fence.FindAllStringSubmatch(read(t, page), -1) {
 			t.Run(fmt.Sprintf("%s/%d", page, i+1), func(t *testing.T) {
 				switch m[1] {
 				case "caddyfile":
-					text, whole := m[3], strings.HasPrefix(m[3], "{\n")
-					if !whole {
+					text := m[3]
+					if formatted := string(caddyfile.Format([]byte(text))); formatted != text {
+						t.Errorf("caddy fmt makes of it\n%s", formatted)
+					}
+					if !strings.HasPrefix(text, "{\n") {
+						if !strings.Contains("\n"+text, "\nimap {") {
+							text += "imap {\nbackend exchange {\nupstream ex1.corp.example.org\n}\n}\n"
+						}
 						text = "{\n" + text + "}\n"
 					}
 					config, err := adapt(text)
@@ -121,10 +136,8 @@ func TestSnippets(t *testing.T) {
 						t.Fatal(err)
 					}
 					before = config
-					if whole {
-						if err := caddy.Validate(quiet(t, []byte(files.Replace(string(config))))); err != nil {
-							t.Error(err)
-						}
+					if err := caddy.Validate(quiet(t, []byte(files.Replace(string(config))))); err != nil {
+						t.Error(err)
 					}
 				case "json":
 					var value any
@@ -331,8 +344,8 @@ func TestAdminSocket(t *testing.T) {
 	if found < 4 {
 		t.Errorf("only %d admin endpoints were found", found)
 	}
-	unit := read(t, "docs/caddy.service")
+	unit := read(t, "packaging/caddy.service")
 	if !strings.Contains(unit, "\nRuntimeDirectory=caddy\n") || strings.Contains(unit, "CADDY_ADMIN") || strings.Contains(unit, "--address") {
-		t.Error("docs/caddy.service does not make the directory of the socket, or has the endpoint elsewhere")
+		t.Error("packaging/caddy.service does not make the directory of the socket, or has the endpoint elsewhere")
 	}
 }

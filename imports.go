@@ -5,7 +5,9 @@
 //   - the layer4 handler imap, which serves IMAP clients, in package caddyimap;
 //   - the layer4 handlers dovecot_auth and dovecot_userdb, which serve Postfix and
 //     other mail servers, in package caddysasl;
-//   - the command imap-proxy, in package imapcmd;
+//   - the commands imap-proxy and imap-check, in package imapcmd;
+//   - the config adapter dovecot, for those who come from Dovecot, in package
+//     dovecotadapter;
 //   - the guard's store redis, in package imapredis;
 //   - the network kept, for listeners that outlive configurations, in package keptnet;
 //   - all modules of caddy-l4.
@@ -21,6 +23,7 @@ import (
 
 	_ "github.com/caddy-imap/caddy-imap/caddyimap"
 	_ "github.com/caddy-imap/caddy-imap/caddysasl"
+	_ "github.com/caddy-imap/caddy-imap/dovecotadapter"
 	_ "github.com/caddy-imap/caddy-imap/imapcmd"
 	_ "github.com/caddy-imap/caddy-imap/imapredis"
 	_ "github.com/caddy-imap/caddy-imap/keptnet"

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 module=github.com/caddy-imap/caddy-imap
-wanted=(imap imap.guard.stores.redis layer4.handlers.imap layer4.handlers.dovecot_auth layer4.handlers.dovecot_userdb)
+wanted=(imap imap.guard.stores.redis layer4.handlers.imap layer4.handlers.dovecot_auth layer4.handlers.dovecot_userdb caddy.adapters.dovecot)
 
 usage() {
 	cat <<TEXT

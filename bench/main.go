@@ -51,13 +51,15 @@ type counts struct {
 
 type options struct {
 	counts
-	reps  int
-	peers []*peer
-	modes []*mode
-	caddy string // the product's binary
-	out   string // where results go
-	page  string // where tables go; empty is standard output
-	keep  string // the working directory, if it is to stay
+	reps int
+	// memoryReps are those that have the modes of memory, too.
+	memoryReps int
+	peers      []*peer
+	modes      []*mode
+	caddy      string // the product's binary
+	out        string // where results go
+	page       string // where tables go; empty is standard output
+	keep       string // the working directory, if it is to stay
 }
 
 func main() {
@@ -106,6 +108,7 @@ func parseOptions(args []string) (*options, error) {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.StringVar(&o.caddy, "caddy", "bin/caddy", "`FILE` of the product's server, built without the race detector")
 	set.IntVar(&o.reps, "reps", 7, "repetitions; below 5 a ratio may be off by a third")
+	set.IntVar(&o.memoryReps, "memory-reps", 3, "of these, how many have the modes idle, wake and slow, which vary little")
 	set.StringVar(&peerNames, "peers", "", "`NAMES` of peers, with commas between; all that are installed unless given")
 	set.StringVar(&modeNames, "modes", "", "`NAMES` of modes, likewise")
 	set.StringVar(&o.out, "out", "", "`FILE` for the results, one JSON object a line (default bench-DATE.jsonl beside the server)")
@@ -128,7 +131,7 @@ func parseOptions(args []string) (*options, error) {
 	if set.NArg() > 0 {
 		return nil, fmt.Errorf("unknown word %q; see bench --help", set.Arg(0))
 	}
-	for _, n := range []int{o.reps, o.Logins, o.Messages, o.Noops, o.Sessions, o.Wake, o.Slow} {
+	for _, n := range []int{o.reps, o.memoryReps, o.Logins, o.Messages, o.Noops, o.Sessions, o.Wake, o.Slow} {
 		if n < 1 {
 			return nil, errors.New("counts and repetitions are 1 or more")
 		}

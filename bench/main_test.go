@@ -41,7 +41,13 @@ func TestOptions(t *testing.T) {
 func TestPlan(t *testing.T) {
 	modes := allModes[:2]
 	peers := []*peer{{name: "a"}, {name: "b", not: []string{modes[1].name}}, {name: "c"}}
-	plan := makePlan(3, modes, peers)
+	o := &options{reps: 3, memoryReps: 1, modes: append(slices.Clip(modes), &mode{name: "idle", memory: true})}
+	plan := makePlan(o, peers[:1])
+	if n := len(plan); n != 3*2+1 || plan[2].mode.name != "idle" {
+		t.Errorf("with a mode of memory there are %d steps, want it once of 7", n)
+	}
+	o.modes = modes
+	plan = makePlan(o, peers)
 	var got []string
 	for _, s := range plan {
 		got = append(got, s.mode.name+" "+s.peer.name)

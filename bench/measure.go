@@ -74,7 +74,7 @@ func measureAll(o *options) error {
 }
 
 func measureReps(o *options, peers []*peer, w *world, out *writer) error {
-	plan := makePlan(o.reps, o.modes, peers)
+	plan := makePlan(o, peers)
 	times := newClock()
 	for i, step := range plan {
 		fmt.Fprintf(os.Stderr, "%3d/%d  repetition %d, %-6s  %-12s", i+1, len(plan), step.rep, step.mode.name, step.peer.name)
@@ -158,9 +158,12 @@ type step struct {
 
 // makePlan has all peers take their turn in each mode before the next mode, in
 // another order each time, so that what the machine does beside is shared.
-func makePlan(reps int, modes []*mode, peers []*peer) (plan []step) {
-	for rep := 1; rep <= reps; rep++ {
-		for _, m := range modes {
+func makePlan(o *options, peers []*peer) (plan []step) {
+	for rep := 1; rep <= o.reps; rep++ {
+		for _, m := range o.modes {
+			if m.memory && rep > o.memoryReps {
+				continue
+			}
 			turn := slices.Clone(peers)
 			rand.Shuffle(len(turn), func(i, j int) { turn[i], turn[j] = turn[j], turn[i] })
 			for _, p := range turn {

@@ -15,6 +15,8 @@ type mode struct {
 	name    string
 	title   string
 	columns []column
+	// memory says that it reads memory, which takes long and varies little.
+	memory  bool
 	measure func(*target, *counts, values) (*faults, error)
 }
 
@@ -44,7 +46,7 @@ var allModes = []*mode{
 		{key: "p50_us", title: "half are done in, µs", ratio: true, noProxy: true},
 		{key: "cpu_us", title: "CPU each, µs", ratio: true},
 	}},
-	{name: "idle", title: "many sessions in IDLE; each fetches two messages of 64 KiB; IDLE again", measure: measureIdle, columns: []column{
+	{name: "idle", title: "many sessions in IDLE; each fetches two messages of 64 KiB; IDLE again", measure: measureIdle, memory: true, columns: []column{
 		{key: "sessions", title: "sessions"},
 		{key: "kib", title: "KiB a session", ratio: true},
 		{key: "fetched_kib", title: "KiB after FETCH", ratio: true},
@@ -53,13 +55,13 @@ var allModes = []*mode{
 		{key: "idle_cpu", title: "CPU while idle, ms a second"},
 		{key: "base_mib", title: "MiB without sessions"},
 	}},
-	{name: "wake", title: "as many sessions in IDLE as there may be files open; all get mail at once", measure: measureWake, columns: []column{
+	{name: "wake", title: "as many sessions in IDLE as there may be files open; all get mail at once", measure: measureWake, memory: true, columns: []column{
 		{key: "sessions", title: "sessions"},
 		{key: "kib", title: "KiB a session", ratio: true},
 		{key: "half_s", title: "half are told in, s"},
 		{key: "all_s", title: "all are told in, s"},
 	}},
-	{name: "slow", title: "sessions that fetch 1 GiB each, and read slowly", measure: measureSlow, columns: []column{
+	{name: "slow", title: "sessions that fetch 1 GiB each, and read slowly", measure: measureSlow, memory: true, columns: []column{
 		{key: "sessions", title: "sessions"},
 		{key: "extra_mib", title: "MiB more than idle", ratio: true},
 	}},

@@ -18,18 +18,20 @@ import (
 
 // header is the first line of a file of results.
 type header struct {
-	Date     string            `json:"date"`
-	Commit   string            `json:"commit,omitempty"`
-	Go       string            `json:"go"` // that the bench was built with, and so the product
-	System   string            `json:"system"`
-	CPU      string            `json:"cpu"`
-	CPUs     int               `json:"cpus"`
-	Counts   counts            `json:"counts"`
-	Reps     int               `json:"reps"`
-	Peers    []string          `json:"peers"`
-	Modes    []string          `json:"modes"`
-	Versions map[string]string `json:"versions"`
-	Missing  map[string]string `json:"missing,omitempty"` // why
+	Date   string `json:"date"`
+	Commit string `json:"commit,omitempty"`
+	Go     string `json:"go"` // that the bench was built with, and so the product
+	System string `json:"system"`
+	CPU    string `json:"cpu"`
+	CPUs   int    `json:"cpus"`
+	Counts counts `json:"counts"`
+	Reps   int    `json:"reps"`
+	// MemoryReps are those of Reps that have the modes of memory, too.
+	MemoryReps int               `json:"memory_reps"`
+	Peers      []string          `json:"peers"`
+	Modes      []string          `json:"modes"`
+	Versions   map[string]string `json:"versions"`
+	Missing    map[string]string `json:"missing,omitempty"` // why
 }
 
 // result is each other line.
@@ -52,7 +54,7 @@ type record struct {
 func newHeader(o *options) header {
 	h := header{
 		Date: time.Now().Format("2006-01-02"), Go: runtime.Version(), CPUs: runtime.NumCPU(),
-		Counts: o.counts, Reps: o.reps, Versions: make(map[string]string), Missing: make(map[string]string),
+		Counts: o.counts, Reps: o.reps, MemoryReps: min(o.reps, o.memoryReps), Versions: make(map[string]string), Missing: make(map[string]string),
 	}
 	if out, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude=*").Output(); err == nil {
 		h.Commit = strings.TrimSpace(string(out))

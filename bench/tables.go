@@ -159,6 +159,9 @@ func (r *record) runTable() string {
 	h := r.header
 	c := h.Counts
 	reps := fmt.Sprint(h.Reps)
+	if h.MemoryReps < h.Reps {
+		reps += fmt.Sprintf("; %d of idle, wake and slow", h.MemoryReps)
+	}
 	if h.Reps < 5 {
 		reps += "; too few to believe a ratio by more than a third"
 	}

@@ -327,6 +327,7 @@ func (b *Backend) upstreamConfig(addr caddy.NetworkAddress, tlsConfig *tls.Confi
 		if cfg.TLS.ServerName == "" {
 			cfg.TLS.ServerName = addr.Host
 		}
+		cfg.Shares = imapauth.NewShares(cfg.TLS)
 	}
 	return cfg
 }

@@ -136,3 +136,20 @@ func TestAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestShares pins that an upstream with TLS may be spared an offer, unless the operator
+// has said what is offered.
+func TestShares(t *testing.T) {
+	w := newWorld(t)
+	for mode, want := range map[string]bool{"starttls": true, "implicit": true, "off": false} {
+		b := w.load(w.app(&Backend{Upstreams: []*Upstream{{Dial: "127.0.0.1"}}, TLSMode: mode})).app.Backends["exchange"]
+		if cfg := b.configs[b.addresses[0]]; (cfg.Shares != nil) != want || (cfg.TLS != nil) != want {
+			t.Errorf("tls %s: %+v", mode, cfg)
+		}
+	}
+	tlsConfig := &reverseproxy.TLSConfig{Curves: []string{"x25519"}}
+	b := w.load(w.app(&Backend{Upstreams: []*Upstream{{Dial: "127.0.0.1"}}, TLS: tlsConfig})).app.Backends["exchange"]
+	if cfg := b.configs[b.addresses[0]]; cfg.Shares != nil {
+		t.Error("what the operator has chosen is amended")
+	}
+}

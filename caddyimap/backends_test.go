@@ -145,7 +145,7 @@ func TestDrain(t *testing.T) {
 	reload()
 	stays.expect("* BYE This server is being taken out of service.")
 	stays.closed()
-	if got := c.log.one("info", "drain_timeout is over, and the sessions at this upstream are ended"); got.text("upstream") != one.Addr() || got["sessions"] != 1.0 {
+	if got := c.log.soon("info", "drain_timeout is over, and the sessions at this upstream are ended"); got.text("upstream") != one.Addr() || got["sessions"] != 1.0 {
 		t.Errorf("logged %v", got)
 	}
 	elsewhere.ask("a NOOP", "a OK")

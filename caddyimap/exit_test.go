@@ -12,7 +12,6 @@ import (
 	"github.com/mholt/caddy-l4/layer4"
 	"go.uber.org/goleak"
 
-	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 )
 
@@ -25,7 +24,7 @@ type exiting struct {
 
 // Handle implements layer4.NextHandler.
 func (e exiting) Handle(cx *layer4.Connection, _ layer4.Handler) error {
-	e.serve(e.ctx, cx, glue.NewConn(cx))
+	e.serve(cx, func() (context.Context, func(), bool) { return e.ctx, func() {}, true })
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/imapfront"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/relay"
+	"github.com/caddy-imap/caddy-imap/internal/sessions"
 )
 
 // Handler is a handler that serves IMAP clients. It talks to them itself until
@@ -267,72 +267,89 @@ func (h *Handler) provisionTLS(ctx caddy.Context) error {
 // The session may outlive the configuration of this handler. It needs nothing
 // that ends with it, and a login goes to the newest backend of its name.
 func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
-	conn := glue.NewConn(cx)
-	defer conn.Recovered(h.logger)
-	if h.backend.Abandoned() || !conn.IsStream() {
-		conn.Reset()
-		return nil
-	}
-	ctx, done, ok := glue.Begin()
-	if !ok {
-		return nil
-	}
-	defer done()
-	h.serve(ctx, cx, conn)
+	h.serve(cx, glue.Begin)
 	return nil
 }
 
-// serve serves the client until it is gone, or ctx is done.
-func (h *Handler) serve(ctx context.Context, cx *layer4.Connection, conn glue.Conn) {
-	ends := conn.Ends()
-	client := imapfront.Client{
-		Conn: conn, ID: rand.Text()[:idLength],
-		Remote: ends.Client.Addr(), RemotePort: ends.Client.Port(), Local: ends.Server,
+// serve serves the client until it is gone, or the context that enter returns is
+// done.
+func (h *Handler) serve(cx *layer4.Connection, enter func() (ctx context.Context, done func(), ok bool)) {
+	v := &visit{handler: h, begun: make(chan struct{})}
+	go v.receive(cx, enter)
+	<-v.begun
+	if v.session != nil {
+		v.end(v.session.Wait())
 	}
-	if states := l4tls.GetConnectionStates(cx); len(states) > 0 {
-		client.TLS = states[len(states)-1]
-	}
-	logger := h.logger.With(zap.String("session", client.ID), zap.Stringer("remote", conn.RemoteAddr()))
-	end, why := h.backend.admit(client.Remote, h.front.Trusted != nil && h.front.Trusted(client.Remote))
-	if why != nil {
-		logger.Debug("connection turned away", zap.NamedError("reason", why), zap.Error(imapfront.TurnAway(&h.front, client, why.told)))
+}
+
+// visit is one client. It is served on other goroutines than layer4's, on which
+// nothing is done but to wait: a stack that has grown for a handshake, or for one
+// record, stays that large, and this one is there for as long as the session, which
+// may be days.
+type visit struct {
+	handler *Handler
+	conn    glue.Conn
+	// begun is closed when either the session is relayed, or there will be none.
+	begun  chan struct{}
+	logger *zap.Logger
+
+	// session is nil if nobody has logged in. The others belong to it.
+	session *relay.Session
+	entry   *sessions.Entry
+	backend *login.Session
+	stops   []func() bool
+	done    func()
+	start   time.Time
+}
+
+// receive serves the client until a session is relayed, or none will be.
+func (v *visit) receive(cx *layer4.Connection, enter func() (ctx context.Context, done func(), ok bool)) {
+	defer close(v.begun)
+	h := v.handler
+	v.conn = glue.NewConn(cx)
+	defer v.conn.Recovered(h.logger)
+	if h.backend.Abandoned() || !v.conn.IsStream() {
+		v.conn.Reset()
 		return
 	}
-	defer end()
-	session, err := h.logIn(ctx, client, conn)
+	ctx, done, ok := enter()
+	if !ok {
+		return
+	}
+	v.done = done
+	defer func() {
+		if v.session == nil {
+			v.done()
+		}
+	}()
+	ends := v.conn.Ends()
+	client := imapfront.Client{
+		Conn: v.conn, ID: rand.Text()[:idLength],
+		Remote: ends.Client.Addr(), RemotePort: ends.Client.Port(), Local: ends.Server,
+	}
+	if states := l4tls.GetConnectionStates(v.conn.Connection); len(states) > 0 {
+		client.TLS = states[len(states)-1]
+	}
+	// What it writes at the end it works out at the end, and keeps no buffer for.
+	v.logger = h.logger.WithLazy(zap.String("session", client.ID), zap.Stringer("remote", v.conn.RemoteAddr()))
+	end, why := h.backend.admit(client.Remote, h.front.Trusted != nil && h.front.Trusted(client.Remote))
+	if why != nil {
+		v.logger.Debug("connection turned away", zap.NamedError("reason", why), zap.Error(imapfront.TurnAway(&h.front, client, why.told)))
+		return
+	}
+	v.done = func() {
+		end()
+		done()
+	}
+	session, err := imapfront.Serve(ctx, &h.front, client)
 	if session == nil {
 		if errors.Is(err, imapfront.ErrBanned) {
 			greetingRefused.Inc()
 		}
-		logger.Debug("connection ended before login", zap.Error(err))
+		v.logger.Debug("connection ended before login", zap.Error(err))
 		return
 	}
-	h.relay(ctx, client.ID, conn.RemoteAddr(), session, logger)
-}
-
-// logIn serves the client until it has logged in. It does so on a goroutine of its
-// own: two handshakes make its stack grow to 16 KiB and more, and the session, if it
-// went on there, would keep that for days.
-func (h *Handler) logIn(ctx context.Context, client imapfront.Client, conn glue.Conn) (*imapfront.Session, error) {
-	l := loggingIn{done: make(chan struct{}), err: errPanic}
-	go l.run(ctx, h, client, conn)
-	<-l.done
-	return l.session, l.err
-}
-
-// errPanic is the outcome of a login that has none.
-var errPanic = errors.New("panic before login")
-
-type loggingIn struct {
-	done    chan struct{}
-	session *imapfront.Session
-	err     error
-}
-
-func (l *loggingIn) run(ctx context.Context, h *Handler, client imapfront.Client, conn glue.Conn) {
-	defer close(l.done)
-	defer conn.Recovered(h.logger)
-	l.session, l.err = imapfront.Serve(ctx, &h.front, client)
+	v.relay(ctx, client.ID, session)
 }
 
 // idLength is that of a session's id, in characters with five bits each.
@@ -342,42 +359,63 @@ const idLength = 12
 // so that BYE can follow it.
 var byeGrace = 2 * time.Second
 
-// relay carries the session until it ends, or the process does.
-func (h *Handler) relay(ctx context.Context, id string, remote net.Addr, s *imapfront.Session, logger *zap.Logger) {
-	defer s.Backend.Close()
-	user := h.backend.shownUser(s.User)
-	start := time.Now()
+// relay begins to relay the session, until it ends, or the process does.
+func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 	session := relay.New(
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
 		relay.Options{
-			Idle:           time.Duration(h.IdleTimeout),
+			Idle:           time.Duration(v.handler.IdleTimeout),
 			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
 		},
 	)
-	entry := register(id, remote, s, session)
-	defer live.Remove(entry)
-	stop := context.AfterFunc(ctx, func() {
-		defer glue.Recovered(logger, "ending a session")
+	v.start, v.backend = time.Now(), s.Backend
+	defer func() {
+		if v.session == nil { // a panic
+			v.drop()
+		}
+	}()
+	v.entry = register(id, v.conn.RemoteAddr(), s, session)
+	v.stops = append(v.stops, context.AfterFunc(ctx, func() {
+		defer glue.Recovered(v.logger, "ending a session")
 		session.Kick("Server is shutting down.", byeGrace)
-	})
-	defer stop()
+	}))
 	if stay := s.Backend.Stay; stay != nil {
-		leave := context.AfterFunc(stay, func() {
-			defer glue.Recovered(logger, "ending a session")
+		v.stops = append(v.stops, context.AfterFunc(stay, func() {
+			defer glue.Recovered(v.logger, "ending a session")
 			session.Kick("This server is being taken out of service.", kickGrace)
-		})
-		defer leave()
+		}))
 	}
-	stats := session.Run()
+	// These are not needed any more, and the session may last for days.
+	s.Backend.Caps, s.Backend.Buffered = nil, nil
+	v.session = session
+	session.Begin()
+}
+
+// drop takes a session out that is over.
+func (v *visit) drop() {
+	defer v.backend.Close()
+	for _, stop := range v.stops {
+		stop()
+	}
+	if v.entry != nil {
+		live.Remove(v.entry)
+	}
+}
+
+// end is what is left to do after a session.
+func (v *visit) end(stats relay.Stats) {
+	defer v.conn.Recovered(v.handler.logger)
+	defer v.done()
+	defer v.drop()
 	level := zap.InfoLevel
 	if errors.Is(stats.Err, relay.ErrPanic) {
 		level = zap.ErrorLevel
 	}
-	logger.Log(level, "session ended",
-		zap.String("user", user),
-		zap.String("upstream", s.Backend.Upstream),
-		zap.Duration("duration", time.Since(start)),
+	v.logger.Log(level, "session ended",
+		zap.String("user", v.handler.backend.shownUser(v.entry.User)),
+		zap.String("upstream", v.entry.Upstream),
+		zap.Duration("duration", time.Since(v.start)),
 		zap.Int64("bytes_in", stats.FromClient),
 		zap.Int64("bytes_out", stats.FromBackend),
 		zap.NamedError("reason", stats.Err),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mholt/caddy-l4/layer4"
 
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/imapfront"
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -248,7 +249,10 @@ func TestHandlerExit(t *testing.T) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		h.relay(ctx, "SESSION", ours.RemoteAddr(), &imapfront.Session{Conn: ours, Backend: &login.Session{Conn: theirs}}, c.app.logger)
+		conn := glue.NewConn(layer4.WrapConnection(ours, nil, c.app.logger))
+		v := &visit{handler: h, conn: conn, logger: c.app.logger, done: func() {}}
+		v.relay(ctx, "SESSION", &imapfront.Session{Conn: ours, Backend: &login.Session{Conn: theirs}})
+		v.end(v.session.Wait())
 	}()
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)

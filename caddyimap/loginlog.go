@@ -38,11 +38,11 @@ const (
 //
 // A backend that gives no answer is the operator's trouble, and an error besides.
 func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v login.Verdict, advice string) {
-	fields := []zap.Field{
+	fields := append(make([]zap.Field, 0, 14),
 		zap.Stringer("result", v.Result),
 		zap.String("code", string(v.Code)),
 		zap.String("service", at.Service),
-	}
+	)
 	user, hash := a.nameToShow(at.User, v.Result == login.Granted)
 	fields = append(fields, zap.String("user", user))
 	if hash != "" {

@@ -46,7 +46,9 @@ func (sessionMetrics) Collect(ch chan<- prometheus.Metric) {
 			configured[name] = true
 			for _, kind := range []sessions.Kind{sessions.IMAP, sessions.Auth} {
 				g := sessions.Group{Kind: kind, Backend: name}
-				totals[g] = totals[g] // 0 if there was none yet
+				if _, ok := totals[g]; !ok {
+					totals[g] = sessions.Totals{}
+				}
 			}
 		}
 	}

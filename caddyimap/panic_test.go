@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/imapfront"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/sessions"
@@ -189,8 +190,10 @@ func TestKickPanic(t *testing.T) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		h.relay(ctx, "SESSION", ours.RemoteAddr(),
-			&imapfront.Session{Conn: broken{ours, "SetReadDeadline", armed}, Backend: &login.Session{Conn: theirs}}, c.app.logger)
+		conn := glue.NewConn(layer4.WrapConnection(ours, nil, c.app.logger))
+		v := &visit{handler: h, conn: conn, logger: c.app.logger, done: func() {}}
+		v.relay(ctx, "SESSION", &imapfront.Session{Conn: broken{ours, "SetReadDeadline", armed}, Backend: &login.Session{Conn: theirs}})
+		v.end(v.session.Wait())
 	}()
 	// What arrives shows that both directions are waiting.
 	if _, err := client.Write([]byte("x")); err != nil {

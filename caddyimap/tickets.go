@@ -1,35 +1,38 @@
 package caddyimap
 
 import (
+	"bytes"
 	"crypto/tls"
 	"slices"
 	"strings"
 )
 
-// ticketOf begins what a session ticket of ours says of itself; the name of the
-// server follows.
-const ticketOf = "imap "
-
-// bindTickets has TLS sessions resumed only under the name that they began with, and
-// only here. Caddy encrypts the tickets of all its listeners with the same keys, and
-// a resumed session shows no certificate: somebody on the way could pass a client's
-// connection to a web site of this Caddy off to us, or one for another name, and the
-// client would not notice.
+// bindTickets has TLS sessions resumed only for the name that they were begun for,
+// and only those that were begun with IMAP. All of Caddy encrypts tickets with the
+// same keys: without this, a session of a web site would be taken up here, and one
+// of a name under another (RFC 6066 section 3, RFC 8446 section 4.6.1).
+//
+// Whoever may not resume a session does a whole handshake, with the certificate and
+// the demands of the name.
 func bindTickets(cfg *tls.Config) {
-	label := func(name string) []byte { return []byte(ticketOf + strings.ToLower(name)) }
-	cfg.WrapSession = func(cs tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
-		session.Extra = append(session.Extra, label(cs.ServerName))
-		return cfg.EncryptTicket(cs, session)
+	cfg.WrapSession = func(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
+		s.Extra = append(s.Extra, ticketMark(cs))
+		return cfg.EncryptTicket(cs, s)
 	}
 	cfg.UnwrapSession = func(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
-		session, err := cfg.DecryptTicket(ticket, cs)
-		if err != nil || session == nil {
+		s, err := cfg.DecryptTicket(ticket, cs)
+		if err != nil || s == nil {
 			return nil, err
 		}
-		want := string(label(cs.ServerName))
-		if !slices.ContainsFunc(session.Extra, func(b []byte) bool { return string(b) == want }) {
-			return nil, nil // so that there is a whole handshake
+		mark := ticketMark(cs)
+		if !slices.ContainsFunc(s.Extra, func(extra []byte) bool { return bytes.Equal(extra, mark) }) {
+			return nil, nil // no session: the handshake is a whole one
 		}
-		return session, nil
+		return s, nil
 	}
+}
+
+// ticketMark is what a ticket has to hold.
+func ticketMark(cs tls.ConnectionState) []byte {
+	return []byte("caddy-imap " + strings.ToLower(cs.ServerName))
 }

@@ -1,12 +1,9 @@
 package imapcmd
 
 import (
-	"encoding/json"
 	"net"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	_ "github.com/mholt/caddy-l4"
@@ -21,10 +18,13 @@ func TestCheck(t *testing.T) {
 		o    options
 		want string
 	}{
-		{"nothing", options{}, "--hostname is missing"},
-		{"no upstream", options{hostnames: []string{"mail.example.org"}}, "--to is missing"},
-		{"no hostname", options{upstreams: []string{"ex1"}}, "--hostname is missing"},
-		{"demo with a backend", options{demo: true, upstreams: []string{"ex1"}}, "leave out --hostname, --to"},
+		{"nothing", options{}, "--from is missing"},
+		{"no upstream", options{from: []string{"mail.example.org"}}, "--to is missing"},
+		{"no name", options{upstreams: []string{"ex1"}}, "--from is missing"},
+		{"a port", options{from: []string{"mail.example.org:1143"}, upstreams: []string{"ex1"}}, "the port goes into --imap :1143"},
+		{"demo with a backend", options{demo: true, upstreams: []string{"ex1"}}, "leave out --from, --to"},
+		{"demo to keep", options{demo: true, print: printCaddyfile}, "use it with --from and --to"},
+		{"another form", options{from: []string{"a"}, upstreams: []string{"b"}, print: "yaml"}, "must be caddyfile or json"},
 	} {
 		if err := tc.o.check(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
@@ -62,33 +62,6 @@ func TestCheckAddresses(t *testing.T) {
 	}
 	o.imaps = taken
 	if err := o.checkAddresses(); err == nil || !strings.Contains(err.Error(), "address of --imap, too") {
-		t.Error(err)
-	}
-}
-
-// TestConfig pins that what the flags become is a configuration that Caddy takes.
-func TestConfig(t *testing.T) {
-	o := options{hostnames: []string{"mail.internal"}, upstreams: []string{"ex1.internal", "ex2.internal:1143"}, auth: "127.0.0.1:12399", imap: "127.0.0.1:2143", imaps: "127.0.0.1:2993"}
-	if err := o.check(); err != nil {
-		t.Fatal(err)
-	}
-	cfg := o.config()
-	root := t.TempDir()
-	cfg.StorageRaw = object(map[string]any{"module": "file_system", "root": root})
-	b, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{`"dial":"ex2.internal:1143"`, `"tls_mode":"starttls"`, `"install_trust":false`, `"listen":["127.0.0.1:2143"]`, `"listen":["127.0.0.1:12399"]`, `"disabled":true`} {
-		if !strings.Contains(string(b), want) {
-			t.Errorf("%s has no %s", b, want)
-		}
-	}
-	var parsed caddy.Config
-	if err := caddy.StrictUnmarshalJSON(b, &parsed); err != nil {
-		t.Fatal(err)
-	}
-	if err := caddy.Validate(&parsed); err != nil {
 		t.Error(err)
 	}
 }

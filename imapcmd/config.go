@@ -2,93 +2,198 @@ package imapcmd
 
 import (
 	"context"
-	"encoding/json"
-	"strconv"
+	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 // ours are the names of our modules' loggers.
-var ours = []string{"imap", "layer4.handlers.imap", "layer4.handlers.dovecot_auth"}
+const ours = "imap layer4.handlers.imap layer4.handlers.dovecot_auth"
 
-// config is what the flags stand for.
-func (o *options) config() *caddy.Config {
-	persist := false
-	cfg := &caddy.Config{
-		Admin: &caddy.AdminConfig{Disabled: true, Config: &caddy.ConfigSettings{Persist: &persist}},
-		AppsRaw: caddy.ModuleMap{
-			"imap":   object(o.app()),
-			"layer4": object(map[string]any{"servers": o.servers()}),
-			// Nobody asked for a new authority that this machine trusts.
-			"pki": object(map[string]any{
-				"certificate_authorities": map[string]any{"local": map[string]any{"install_trust": false}},
-			}),
-		},
+// block writes a Caddyfile. The first value that a Caddyfile could not hold is its
+// error.
+type block struct {
+	text strings.Builder
+	err  error
+}
+
+// line adds an option and its values, open one that has a block, and close ends that.
+func (b *block) line(option string, values ...string) {
+	b.text.WriteString(option)
+	for _, value := range values {
+		b.text.WriteString(" " + b.quote(value))
 	}
+	b.text.WriteByte('\n')
+}
+
+func (b *block) open(option string, values ...string) {
+	b.line(option, values...)
+	text := strings.TrimSuffix(b.text.String(), "\n")
+	b.text.Reset()
+	b.text.WriteString(text + " {\n")
+}
+
+func (b *block) close() { b.text.WriteString("}\n") }
+
+// quote makes one token of a value.
+func (b *block) quote(value string) string {
+	switch {
+	case strings.ContainsAny(value, "`\n\r\x00") || strings.Contains(value, "{$"):
+		b.err = errors.Join(b.err, fmt.Errorf("%q cannot stand in a Caddyfile; it has a backquote, a line end or {$ in it", value))
+	case value == "" || strings.ContainsAny(value, "\"{}# \t\\") || value == "import":
+		return "`" + value + "`"
+	}
+	return value
+}
+
+// caddyfile is what the flags stand for.
+func (o *options) caddyfile() ([]byte, error) {
+	b := new(block)
+	b.open("")
+	b.text.WriteString("# Without the next two lines there is an admin API, by which the backend can be\n# moved while this runs: see docs/security.md.\n")
+	b.line("admin", "off")
+	b.line("persist_config", "off")
+	// Nobody asked for a new authority that this machine trusts.
+	b.line("skip_install_trust")
+	if o.storage != "" {
+		b.open("storage", "file_system")
+		b.line("root", o.storage)
+		b.close()
+	}
+	if o.email != "" {
+		// The option email is for web sites alone.
+		b.open("cert_issuer", "acme")
+		b.line("email", o.email)
+		b.close()
+	}
+	if o.internalCerts {
+		b.line("local_certs")
+	}
+	o.logs(b)
+	b.open("imap")
+	b.line("hostname", o.from...)
+	o.backend(b)
+	b.close()
+	b.open("layer4")
+	o.listener(b, o.imap, "imap")
+	o.listener(b, o.imaps, "imap", "implicit_tls")
+	if o.auth != "" {
+		o.listener(b, o.auth, "dovecot_auth")
+	}
+	b.close()
+	b.close()
+	return caddyfile.Format([]byte(b.text.String())), b.err
+}
+
+// logs says what is logged. Logins always are: whoever is refused must be seen.
+func (o *options) logs(b *block) {
 	switch {
 	case o.debug:
-		cfg.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{
-			"default": {BaseLog: caddy.BaseLog{Level: "DEBUG"}},
-		}}
+		b.line("debug")
 	case o.demo:
-		// What our own modules say is a part of the demo.
-		cfg.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{
-			"default": {BaseLog: caddy.BaseLog{Level: "WARN"}, Exclude: ours},
-			"demo":    {BaseLog: caddy.BaseLog{Level: "INFO"}, Include: ours},
-		}}
+		// What our own modules say is a part of the demo, and nothing else is.
+		b.open("log", "default")
+		b.line("level", "WARN")
+		b.line("exclude", strings.Fields(ours)...)
+		b.close()
+		b.open("log", "imap")
+		b.line("level", "INFO")
+		b.line("include", strings.Fields(ours)...)
+		b.close()
 	}
-	return cfg
 }
 
-// app is the configuration of the imap app.
-func (o *options) app() map[string]any {
-	upstreams := make([]any, 0, len(o.upstreams))
-	for _, addr := range o.upstreams {
-		upstreams = append(upstreams, map[string]any{"dial": addr})
+// backend writes the backend.
+func (o *options) backend(b *block) {
+	b.open("backend", "default")
+	b.line("upstream", o.upstreams...)
+	if o.tlsMode != "" {
+		b.line("tls", o.tlsMode)
 	}
-	backend := map[string]any{"upstreams": upstreams, "tls_mode": o.tlsMode}
-	tls := make(map[string]any)
 	if o.serverName != "" {
-		tls["server_name"] = o.serverName
+		b.line("tls_server_name", o.serverName)
 	}
 	if o.trustPool != "" {
-		tls["ca"] = map[string]any{"provider": "file", "pem_files": []string{o.trustPool}}
+		b.line("tls_trust_pool", "file", o.trustPool)
 	}
-	if len(tls) > 0 {
-		backend["tls"] = tls
+	if o.insecure {
+		b.line("tls_insecure_skip_verify")
 	}
-	return map[string]any{
-		"hostnames": o.hostnames,
-		"backends":  map[string]any{"default": backend},
+	if o.authCommand != "" {
+		b.line("auth_command", o.authCommand)
 	}
+	b.close()
 }
 
-// servers are the listeners of layer4.
-func (o *options) servers() map[string]any {
-	servers := make(map[string]any)
-	add := func(addr string, handler map[string]any) {
-		if addr == "" {
-			return
-		}
-		servers["srv"+strconv.Itoa(len(servers))] = map[string]any{
-			"listen": []string{addr},
-			"routes": []any{map[string]any{"handle": []any{handler}}},
-		}
+func (o *options) listener(b *block, addr, handler string, handlerOptions ...string) {
+	if b.quote(addr) != addr {
+		b.err = errors.Join(b.err, fmt.Errorf("%q cannot be listened on; an address has no spaces, quotes and braces", addr))
+		return
 	}
-	add(o.imap, map[string]any{"handler": "imap"})
-	add(o.imaps, map[string]any{"handler": "imap", "implicit_tls": true})
-	add(o.auth, map[string]any{"handler": "dovecot_auth"})
-	return servers
+	b.open(kept(addr))
+	b.open("route")
+	if len(handlerOptions) == 0 {
+		b.line(handler, "default")
+	} else {
+		b.open(handler, "default")
+		for _, option := range handlerOptions {
+			b.line(option)
+		}
+		b.close()
+	}
+	b.close()
+	b.close()
 }
 
-// object is what json.Marshal makes of maps, lists and texts, which it cannot
-// fail at.
-func object(v map[string]any) json.RawMessage {
-	b, err := json.Marshal(v)
+// kept has a configuration that is changed later hand the socket on, if the address is
+// one of our own choice.
+func kept(addr string) string {
+	if strings.Contains(addr, "/") {
+		return addr
+	}
+	return "kept/" + addr
+}
+
+// backendOnly is a configuration, as JSON, of the backend alone.
+func (o *options) backendOnly() ([]byte, error) {
+	b := new(block)
+	b.open("")
+	b.open("imap")
+	o.backend(b)
+	b.close()
+	b.close()
+	if b.err != nil {
+		return nil, b.err
+	}
+	return adapt([]byte(b.text.String()))
+}
+
+// config is the Caddyfile as JSON. It is what runs.
+func (o *options) config() ([]byte, error) {
+	text, err := o.caddyfile()
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
-	return b
+	return adapt(text)
+}
+
+func adapt(text []byte) ([]byte, error) {
+	adapter := caddyconfig.GetAdapter("caddyfile")
+	if adapter == nil {
+		return nil, errors.New("this Caddy was built without the Caddyfile")
+	}
+	b, warnings, err := adapter.Adapt(text, map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return nil, fmt.Errorf("making the configuration: %w", err)
+	}
+	for _, w := range warnings {
+		caddy.Log().Warn(w.String())
+	}
+	return b, nil
 }
 
 // onExit has the function called when the process ends in an orderly way.

@@ -45,8 +45,23 @@ const caddyGlobals = `
 // the configuration has been loaded.
 func startCaddy(t *testing.T, options string) *caddyServer {
 	t.Helper()
-	dir := shortDir(t)
-	c := &caddyServer{t: t, dir: dir}
+	c := &caddyServer{t: t, dir: shortDir(t)}
+	c.start("caddyfile", writeFile(t, filepath.Join(c.dir, "Caddyfile"), c.caddyfile(options)))
+	return c
+}
+
+// startCaddyWith does so with a configuration that an adapter of that name reads.
+func startCaddyWith(t *testing.T, adapter, text string) *caddyServer {
+	t.Helper()
+	c := &caddyServer{t: t, dir: shortDir(t)}
+	c.start(adapter, writeFile(t, filepath.Join(c.dir, adapter+".conf"), text))
+	return c
+}
+
+// start starts the server with a configuration file.
+func (c *caddyServer) start(adapter, file string) {
+	t, dir := c.t, c.dir
+	t.Helper()
 	c.http = &http.Client{
 		Timeout: patience,
 		Transport: &http.Transport{
@@ -62,14 +77,15 @@ func startCaddy(t *testing.T, options string) *caddyServer {
 		t.Fatalf("making a log for Caddy: %v", err)
 	}
 	defer log.Close()
-	file := writeFile(t, filepath.Join(dir, "Caddyfile"), c.caddyfile(options))
-	cmd := exec.Command(run.caddy, "run", "--adapter", "caddyfile", "--config", file)
+	cmd := exec.Command(run.caddy, "run", "--adapter", adapter, "--config", file)
 	cmd.Dir = dir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + dir,
 		"XDG_DATA_HOME=" + filepath.Join(dir, "data"),
 		"XDG_CONFIG_HOME=" + filepath.Join(dir, "config"),
+		// For files that do not say where it is.
+		"CADDY_ADMIN=unix/" + filepath.Join(dir, "admin.sock"),
 	}
 	cmd.Stdout, cmd.Stderr = log, log
 	c.p = startProcess(t, "caddy", cmd)
@@ -89,7 +105,6 @@ func startCaddy(t *testing.T, options string) *caddyServer {
 		}
 		return err
 	})
-	return c
 }
 
 func (c *caddyServer) caddyfile(options string) string {

@@ -6,7 +6,9 @@
 // Those tests have the build tag integration. They need root, because Dovecot
 // and Postfix do, and the Debian packages that install.sh names. A test whose
 // programs are missing is skipped and says so; with CI=true it fails instead.
-// Pebble is built from the module in tools, by make or by the tests themselves.
+// Pebble is built from the module in tools, by make or by the tests themselves. The
+// Debian package is tried in a small Debian of its own, with a systemd that runs,
+// which is made for that in memory.
 //
 // The tests of the Caddyfile in caddyfile_adapt need nothing and run with the
 // unit tests.

@@ -16,6 +16,9 @@ wanted=(
 	"curl:curl:IMAP as curl speaks it"
 	"openssl:openssl:the dialogue of the README"
 	"fail2ban-regex:fail2ban:the filter for fail2ban"
+	"debootstrap:debootstrap:a clean machine to install the package in"
+	"systemd-nspawn:systemd-container:systemd in that machine"
+	"nsenter:util-linux:systemd in that machine"
 	"promtool:prometheus:the alerts and the dashboard, and what is scraped"
 )
 

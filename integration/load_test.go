@@ -4,6 +4,7 @@ package integration
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
@@ -87,6 +88,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 // load is what clients do all the time.
 type load struct {
 	starttls, implicit, password string
+	// wait is how long a client waits for an answer. Default: twice our patience.
+	wait time.Duration
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -275,8 +278,9 @@ func mailOf(n int) []byte {
 // loadSession is a session of a client.
 type loadSession struct {
 	net.Conn
-	br *bufio.Reader
-	n  int
+	br   *bufio.Reader
+	n    int
+	wait time.Duration
 }
 
 // open connects and logs in.
@@ -289,7 +293,8 @@ func (l *load) open(user string, starttls bool) (s *loadSession, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
-	s = &loadSession{Conn: conn}
+	s = &loadSession{Conn: conn, wait: cmp.Or(l.wait, 2*patience)}
+	_ = s.SetDeadline(time.Now().Add(s.wait))
 	defer func() {
 		if err != nil {
 			_ = conn.Close()
@@ -316,13 +321,13 @@ func (l *load) open(user string, starttls bool) (s *loadSession, err error) {
 }
 
 func (s *loadSession) send(text string) error {
-	_ = s.SetDeadline(time.Now().Add(2 * patience))
+	_ = s.SetDeadline(time.Now().Add(s.wait))
 	_, err := io.WriteString(s.Conn, text)
 	return err
 }
 
 func (s *loadSession) line() (string, error) {
-	_ = s.SetDeadline(time.Now().Add(2 * patience))
+	_ = s.SetDeadline(time.Now().Add(s.wait))
 	line, err := s.br.ReadString('\n')
 	if err != nil {
 		return "-", err

@@ -39,7 +39,6 @@ type keyboard struct {
 	in  io.WriteCloser
 	mu  sync.Mutex
 	out bytes.Buffer
-	eof bool
 }
 
 func (k *keyboard) Write(p []byte) (int, error) {
@@ -78,6 +77,12 @@ func (k *keyboard) Type(line string) {
 func TestRecipeDialogue(t *testing.T) {
 	need(t, "dovecot", "openssl")
 	_, _, addr := behindProxy(t, map[string]string{"username": "password"})
+	typeRecipe(t, addr)
+}
+
+// typeRecipe types the dialogue into openssl.
+func typeRecipe(t *testing.T, addr string) {
+	t.Helper()
 	cmd := exec.Command("openssl", "s_client", "-connect", strings.Replace(addr, "127.0.0.1", "localhost", 1), "-starttls", "imap")
 	k := &keyboard{t: t}
 	cmd.Stdout, cmd.Stderr = k, k

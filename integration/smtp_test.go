@@ -14,6 +14,29 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 )
 
+// checkPostfix logs in with a right and a wrong password in each way there is, with the
+// backend there, away, and there again.
+func checkPostfix(p *postfix, d *dovecot, user, good, bad string) {
+	p.t.Helper()
+	all := func(password string, want int) {
+		p.t.Helper()
+		for _, mechanism := range []string{"PLAIN", "LOGIN"} {
+			for _, more := range [][]string{nil, {"--tls"}} {
+				p.WantAuth(want, mechanism, user, password, more...)
+			}
+		}
+	}
+	all(good, 235)
+	all(bad, 535)
+	d.Stop()
+	all(good, 454)
+	// The bad one is remembered as such; another is not.
+	all(secret("Battery-Not-Horse-3"), 454)
+	d.Start()
+	all(good, 235)
+	all(bad, 535)
+}
+
 func TestPostfix(t *testing.T) {
 	good, bad := secret("Postfix-Good-31"), secret("Postfix-Bad-32")
 	const user = "alice@example.test"
@@ -54,23 +77,7 @@ func TestPostfix(t *testing.T) {
 			c := startCaddy(t, config.String())
 			p := startPostfix(t, tt.path(dir))
 
-			all := func(password string, want int) {
-				t.Helper()
-				for _, mechanism := range []string{"PLAIN", "LOGIN"} {
-					for _, more := range [][]string{nil, {"--tls"}} {
-						p.WantAuth(want, mechanism, user, password, more...)
-					}
-				}
-			}
-			all(good, 235)
-			all(bad, 535)
-			d.Stop()
-			all(good, 454)
-			// The bad one is remembered as such; another is not.
-			all(secret("Battery-Not-Horse-3"), 454)
-			d.Start()
-			all(good, 235)
-			all(bad, 535)
+			checkPostfix(p, d, user, good, bad)
 
 			if tt.name == "unix" {
 				return // Caddy's own are lost with the first configuration that fails

@@ -152,11 +152,13 @@ func port(text string) uint16 {
 	return uint16(n)
 }
 
-// netipAddr reads the address of a person, without its IPv6 wrapping.
+// netipAddr reads the address of a person, without its IPv6 wrapping. The name of a
+// network interface behind it is dropped: it is one of the mail server's machine, and
+// may be any text, which nobody would expect in an address.
 func netipAddr(text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("parsing an address: %w", err)
 	}
-	return addr.Unmap(), nil
+	return addr.Unmap().WithZone(""), nil
 }

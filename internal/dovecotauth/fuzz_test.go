@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"regexp"
@@ -17,7 +18,11 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
@@ -150,6 +155,59 @@ func FuzzConversation(f *testing.F) {
 			said, _ := p.take()
 			_ = p.hangUp()
 			examine(t, before+string(input), said)
+		})
+	})
+}
+
+// FuzzSecrets has a client send a password that we know, and then anything. Whatever
+// becomes of it, the password is neither in an answer nor in the log, and nobody is
+// told of what he did not ask. What the log has of the client's own is short and
+// cannot be seen as a line.
+func FuzzSecrets(f *testing.F) {
+	const password = "correct-horse-battery"
+	sends := []string{
+		"AUTH\t1\tPLAIN\tservice=smtp\tresp=" + plain("", "sam", password) + "\n",
+		"AUTH\t1\tPLAIN\tservice=smtp\tresp=" + plain("", "denied", password) + "\n",
+		"AUTH\t1\tPLAIN\tservice=smtp\tresp=" + plain("x", "up", password) + "\n",
+		"AUTH\t1\tLOGIN\tservice=smtp\tresp=" + b64("sam") + "\nCONT\t1\t" + b64(password) + "\n",
+		"AUTH\t1\tLOGIN\tservice=smtp\tresp=" + b64("sam") + "\nCONT\t1\t" + b64(password),
+		"AUTH\t1\tPLAIN\tservice=smtp\tresp=" + plain("", "sam", password),
+		"AUTH\t1\tPLAIN\tresp=" + plain("", "sam", password),
+		"AUTH\t1\tPLAIN\tservice=" + password,
+		"CONT\t1\t" + b64(password),
+	}
+	for how := range sends {
+		for _, s := range []string{"\n", "!\n", "\tx\nPING\n", "\x00\nAUTH\t1\tPLAIN\tservice=x\trip=fe80::1%x\x01n\tresp=" + plain("", "up", "x") + "\n"} {
+			f.Add(byte(how), []byte(s))
+		}
+	}
+	f.Fuzz(func(t *testing.T, how byte, input []byte) {
+		if bytes.Contains(input, []byte("correct")) {
+			return // a password that the client has put elsewhere, too
+		}
+		synctest.Test(t, func(t *testing.T) {
+			core, logs := observer.New(zapcore.DebugLevel)
+			p := dial(t, &Server{Logger: zap.New(core), Check: func(ctx context.Context, a *login.Attempt) login.Verdict {
+				if a.Remote.Zone() != "" || len(a.Service) > maxService || strings.ContainsAny(a.Service, "\r\n\x00\x1b \"") {
+					t.Errorf("the log would have the address %q and the service %q", a.Remote, a.Service)
+				}
+				return moody(ctx, a)
+			}})
+			p.expectGreeting()
+			go func() {
+				_, _ = io.WriteString(p.nc, hello+sends[int(how)%len(sends)])
+				_, _ = p.nc.Write(input)
+			}()
+			time.Sleep(time.Minute)
+			said, _ := p.take()
+			_ = p.hangUp()
+			for _, e := range logs.All() {
+				said += fmt.Sprintf("%s %v\n", e.Message, e.ContextMap())
+			}
+			// A service is told in the log, whatever is called so.
+			if found := imaptest.Revealed([]byte(said), password); len(found) > 0 && !strings.HasSuffix(sends[int(how)%len(sends)], "="+password) {
+				t.Errorf("shown is %s", found)
+			}
 		})
 	})
 }

@@ -166,6 +166,13 @@ func TestAttempt(t *testing.T) {
 			},
 		},
 		{
+			"interfaces", "AUTH\t1\tPLAIN\tservice=smtp\tlip=fe80::1%eth0\trip=fe80::2%x\x01nresult granted\tresp=" + plain("", "alice", "x") + "\n", "",
+			login.Attempt{
+				Service: "smtp", User: "alice", Secret: "x", Mechanism: "PLAIN",
+				Remote: netip.MustParseAddr("fe80::2"), Local: netip.MustParseAddrPort("[fe80::1]:0"),
+			},
+		},
+		{
 			"service that is none, no address", "AUTH\t1\tPLAIN\tservice=a\x01tb\x011\x010\x01n\x01r\x01x\x01\trip=NULL\tlip=NULL\tresp=" + plain("", "a\xfc\"\xe9", "x") + "\n", "",
 			login.Attempt{Service: "?", User: "a\xfc\"\xe9", Secret: "x", Mechanism: "PLAIN"},
 		},

@@ -28,6 +28,9 @@ type Conn struct {
 // NewConn returns the connection with its socket.
 func NewConn(cx *layer4.Connection) Conn { return Conn{Connection: cx, Raw: rawConn(cx)} }
 
+// NetConn returns the socket.
+func (c Conn) NetConn() net.Conn { return c.Raw }
+
 // SetLinger says what becomes of data that was not sent yet when the connection
 // is closed; with 0 it is reset. Where the socket knows no such thing, nothing
 // happens.

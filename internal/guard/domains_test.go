@@ -138,14 +138,17 @@ func FuzzAccount(f *testing.F) {
 			if !utf8.ValidString(account) || strings.ContainsAny(account, separators) {
 				t.Errorf("%q is %q", name, account)
 			}
-			if again := d.Account(account); again != account {
+			// A star at the end is part of a name; with a domain behind it, it would be
+			// that of a master user.
+			if again := d.Account(account); again != account && !strings.Contains(account, "*") {
 				t.Errorf("%q is %q, which is %q", name, account, again)
 			}
 			other := strings.Map(unicode.SimpleFold, name)
 			if got := d.Account(other); got != account {
 				t.Errorf("%q is %q, but %q is %q", name, account, other, got)
 			}
-			if strings.ContainsAny(name, separators+"@%*") || strings.TrimSpace(name) == "" {
+			// Some letters are written as several, a separator among them.
+			if strings.ContainsAny(fold(name), separators+"@%*") || strings.TrimSpace(fold(name)) == "" {
 				continue
 			}
 			for _, spelling := range []string{name + "@x.org", `X\` + name, name + `@x.org\shared`, "X/" + name + "/shared"} {

@@ -27,7 +27,7 @@ const (
 var past = time.Unix(1, 0)
 
 // Client is a connection to a backend on which nobody has logged in yet. It is
-// used up by Open, Check or Close, one of which has to be called. It is not safe
+// used up by Open, Check, Leave or Close, one of which has to be called. It is not safe
 // for concurrent use.
 type Client struct {
 	cfg *Config
@@ -45,6 +45,9 @@ type Client struct {
 	out    []byte
 
 	lineLimit, linesLeft, bytesLeft int
+
+	// since is when the step that goes on has begun, if there is a Trace.
+	since time.Time
 
 	// caps is the latest list; nil if none was seen since it was last dropped.
 	caps capabilities
@@ -64,12 +67,8 @@ func Dial(ctx context.Context, cfg *Config, ends login.Ends) (*Client, error) {
 	if network == "" {
 		network = "tcp"
 	}
-	address := cfg.DialAddress
-	if address == "" {
-		address = cfg.Address
-	}
 	d := net.Dialer{Timeout: cfg.DialTimeout}
-	conn, err := d.DialContext(ctx, network, address)
+	conn, err := d.DialContext(ctx, network, cfg.dialAddress())
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
@@ -83,9 +82,14 @@ func Ping(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	c.Leave(ctx)
+	return nil
+}
+
+// Leave hangs up in order, without a login.
+func (c *Client) Leave(ctx context.Context) {
 	c.logout(ctx)
 	c.Close()
-	return nil
 }
 
 // Prepare brings a fresh connection to where a user can log in: greeting, TLS as
@@ -108,7 +112,9 @@ func Prepare(ctx context.Context, conn net.Conn, cfg *Config, ends login.Ends) (
 }
 
 func newClient(conn net.Conn, cfg *Config, prefix string) *Client {
-	return &Client{cfg: cfg, raw: conn, conn: conn, prefix: prefix}
+	c := &Client{cfg: cfg, raw: conn, conn: conn, prefix: prefix}
+	c.mark()
+	return c
 }
 
 // Close ends the connection at once. Closing twice does no harm.
@@ -164,7 +170,9 @@ func (c *Client) prepare(ctx context.Context) error {
 	}
 	c.r = imapwire.NewReader(c.conn)
 	if err := c.greeting(ctx); err != nil {
-		return fmt.Errorf("reading the greeting%s: %w", c.hint(err), err)
+		err = fmt.Errorf("reading the greeting%s: %w", c.hint(err), err)
+		c.trace(Event{Step: StepGreeting, Err: err})
+		return err
 	}
 	if c.cfg.Mode == StartTLS {
 		if err := c.startTLS(ctx); err != nil {
@@ -199,14 +207,36 @@ func (c *Client) greeting(ctx context.Context) error {
 	}
 	c.noteCode(&r)
 	c.exchange = exchangeGreeting(r.Text)
+	if c.cfg.Trace != nil {
+		c.trace(Event{Step: StepGreeting, Greeting: string(r.Text), Caps: c.caps})
+	}
 	return nil
 }
 
-// startTLS asks for TLS and begins it. Whatever came before is forgotten.
+// startTLS asks for TLS and begins it. Whatever came before is forgotten. A greeting
+// that offers it is taken at its word: if it is wrong, there is no TLS and no login.
 func (c *Client) startTLS(ctx context.Context) error {
-	if err := c.capability(ctx); err != nil {
+	if !c.caps.has(imap.CapStartTLS) {
+		if err := c.capability(ctx); err != nil {
+			return err
+		}
+	}
+	err := c.askStartTLS(ctx)
+	c.trace(Event{Step: StepStartTLS, Err: err})
+	if err != nil {
 		return err
 	}
+	c.release()
+	if err := c.handshake(ctx); err != nil {
+		return err
+	}
+	c.caps, c.exchange = nil, false
+	c.r = imapwire.NewReader(c.conn)
+	return nil
+}
+
+// askStartTLS asks for TLS, up to where the handshake is to begin.
+func (c *Client) askStartTLS(ctx context.Context) error {
 	if !c.caps.has(imap.CapStartTLS) {
 		return ErrNoStartTLS
 	}
@@ -220,23 +250,26 @@ func (c *Client) startTLS(ctx context.Context) error {
 	if c.r.Buffered() > 0 {
 		return ErrInjection
 	}
-	c.release()
-	if err := c.handshake(ctx); err != nil {
-		return err
-	}
-	c.caps, c.exchange = nil, false
-	c.r = imapwire.NewReader(c.conn)
 	return nil
 }
 
 func (c *Client) handshake(ctx context.Context) error {
-	conn := tlsio.Client(c.raw, c.cfg.TLS)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	address := c.cfg.dialAddress()
+	cfg := c.cfg.Shares.offer(c.cfg.TLS, address, time.Now())
+	conn := tlsio.Client(c.raw, cfg)
+	err := conn.HandshakeContext(ctx)
+	if err != nil {
 		err = ioError(ctx, err)
-		return fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)
+		err = fmt.Errorf("in the TLS handshake%s: %w", c.hint(err), err)
+	} else {
+		c.conn = conn
+		if cfg == c.cfg.TLS {
+			state := conn.ConnectionState()
+			c.cfg.Shares.note(&state, address, time.Now())
+		}
 	}
-	c.conn = conn
-	return nil
+	c.traceHandshake(err, conn.ConnectionState)
+	return err
 }
 
 // hint names the most frequent reasons why a conversation does not even begin: the
@@ -261,7 +294,8 @@ func (c *Client) capability(ctx context.Context) error {
 		err = refusal(&r)
 	}
 	if err != nil {
-		return fmt.Errorf("asking for capabilities: %w", err)
+		err = fmt.Errorf("asking for capabilities: %w", err)
 	}
-	return nil
+	c.trace(Event{Step: StepCapability, Err: err, Caps: c.caps})
+	return err
 }

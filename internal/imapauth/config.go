@@ -69,6 +69,8 @@ type Config struct {
 	// TLS is used by StartTLS and ImplicitTLS, which need it. It has its
 	// ServerName set, and a ClientSessionCache if sessions should be resumed.
 	TLS *tls.Config
+	// Shares, if it is set, spares upstreams a costly offer that they do not take.
+	Shares *Shares
 	// AuthCommand says how credentials are sent. If it is empty, the caller of
 	// Open or Check decides.
 	AuthCommand AuthCommand
@@ -79,6 +81,17 @@ type Config struct {
 	// NoID, if it is set, is called if ForwardID is wanted and the backend does not
 	// offer ID.
 	NoID func()
+	// Trace, if it is set, is told of each step of a conversation when it is over, in
+	// the goroutine that talks. It is for programs that look for faults.
+	Trace func(Event)
+}
+
+// dialAddress is what Dial dials.
+func (cfg *Config) dialAddress() string {
+	if cfg.DialAddress != "" {
+		return cfg.DialAddress
+	}
+	return cfg.Address
 }
 
 // Validate reports what keeps a Config from being used, as ErrConfig. Prepare

@@ -77,35 +77,87 @@ func FuzzConversation(f *testing.F) {
 			f.Add([]byte(s), how)
 		}
 	}
-	f.Fuzz(func(t *testing.T, says []byte, how uint8) {
-		a := attempt(login.Form(how & 1))
-		if how&2 != 0 {
-			a.Secret += "\xff"
-		}
-		mode := NoTLS
-		if how&8 != 0 {
-			mode = StartTLS
-		}
-		_, client := testTLS(t)
-		conn := &recorded{in: bytes.NewReader(says), eager: how&4 != 0}
-		cfg := &Config{Address: "fuzz", Mode: mode, TLS: client}
-		if how&16 != 0 {
-			cfg.Forward, a.ID = ForwardID, "FUZZ"
-		}
-		c := newClient(conn, cfg, fuzzPrefix)
-		defer c.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
+	f.Fuzz(converse)
+}
 
-		var s *login.Session
-		var v login.Verdict
-		if err := c.within(ctx, c.prepare); err != nil {
-			v = Failure(err)
-		} else {
-			s, v = c.Open(ctx, a, Keep)
+// states are what a backend has said, and how it is talked to, before a fuzzer goes
+// on: one for each place of a conversation that it can be in.
+var states = []struct {
+	how  uint8
+	said string
+}{
+	{8, ""},
+	{8, "* OK ready\r\n"},
+	{8, "* OK ready\r\n* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\nT1 OK done\r\n"},
+	{8, "* OK ready\r\n* CAPABILITY IMAP4rev1 STARTTLS\r\nT1 OK done\r\nT2 OK begin\r\n"},
+	{0, fuzzGreeting},
+	{1, fuzzGreeting},
+	{1, fuzzGreeting + "+\r\n"},
+	{2, fuzzGreeting},
+	{2, fuzzGreeting + "+\r\n"},
+	{1, "* OK [CAPABILITY IMAP4rev1 LOGINDISABLED AUTH=LOGIN] ready\r\n+ VXNlcm5hbWU6\r\n"},
+	{0, fuzzGreeting + "* OK [ALERT] x\r\nT1 OK in\r\n"},
+	{0, "* OK The Microsoft Exchange IMAP4 service is ready.\r\n* CAPABILITY IMAP4rev1 NAMESPACE\r\nT1 OK\r\nT2 OK [CAPABILITY IMAP4rev1 NAMESPACE] in\r\n"},
+	{32, fuzzGreeting},
+	{32, fuzzGreeting + "T1 OK in\r\n"},
+	{16, "* OK [CAPABILITY IMAP4rev1 ID AUTH=PLAIN] ready\r\n"},
+	{0, fuzzGreeting + "T1 OK in\r\n* LIST {5}\r\nab"},
+}
+
+const fuzzGreeting = "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready\r\n"
+
+// FuzzStates is FuzzConversation from each of the states on.
+func FuzzStates(f *testing.F) {
+	for state := range states {
+		for _, s := range []string{"\r\n", "T1 OK in\r\n", "T2 NO x\r\nT3 OK x\r\n", "* BYE\r\n", "* CAPABILITY X\r\nT2 OK x\r\n* 1 EXISTS\r\n"} {
+			f.Add(byte(state), false, []byte(s))
 		}
-		checkConversation(t, says, mode, conn.out.Bytes(), s, v)
+	}
+	f.Fuzz(func(t *testing.T, state byte, eager bool, says []byte) {
+		s := states[int(state)%len(states)]
+		if eager {
+			s.how |= 4
+		}
+		converse(t, append([]byte(s.said), says...), s.how)
 	})
+}
+
+// converse logs in at a backend that says this. The bits of how: 1 for AUTHENTICATE,
+// 2 for a password that takes a literal, 4 for a backend that says all at once, 8
+// for STARTTLS, 16 for ID, 32 for a check.
+func converse(t *testing.T, says []byte, how uint8) {
+	a := attempt(login.Form(how & 1))
+	if how&2 != 0 {
+		a.Secret += "\xff"
+	}
+	mode := NoTLS
+	if how&8 != 0 {
+		mode = StartTLS
+	}
+	_, client := testTLS(t)
+	conn := &recorded{in: bytes.NewReader(says), eager: how&4 != 0}
+	cfg := &Config{Address: "fuzz", Mode: mode, TLS: client}
+	if how&16 != 0 {
+		cfg.Forward, a.ID = ForwardID, "FUZZ"
+	}
+	c := newClient(conn, cfg, fuzzPrefix)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+
+	var s *login.Session
+	var v login.Verdict
+	switch err := c.within(ctx, c.prepare); {
+	case err != nil:
+		v = Failure(err)
+	case how&32 != 0:
+		v = c.Check(ctx, a, Keep)
+	default:
+		if s, v = c.Open(ctx, a, Keep); (s != nil) != (v.Result == login.Granted) {
+			t.Errorf("session %v with verdict %s", s, summary(v))
+		}
+	}
+	checkConversation(t, says, mode, conn.out.Bytes(), s, v)
 }
 
 func checkConversation(t *testing.T, says []byte, mode TLSMode, sent []byte, s *login.Session, v login.Verdict) {
@@ -116,9 +168,6 @@ func checkConversation(t *testing.T, says []byte, mode TLSMode, sent []byte, s *
 		if found := imaptest.Revealed(sent, testSecret); len(found) > 0 {
 			t.Errorf("sent without TLS: %s", found)
 		}
-	}
-	if (s != nil) != (v.Result == login.Granted) {
-		t.Errorf("session %v with verdict %s", s, summary(v))
 	}
 	status := map[login.Result]string{login.Granted: "OK", login.Denied: "NO"}[v.Result]
 	if status != "" {

@@ -131,7 +131,10 @@ func TestStripping(t *testing.T) {
 	run(t, []hostile{
 		{name: "not offered", caps: "* CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=LOGIN\r\nTAG OK done\r\n", want: unavailable, err: ErrNoStartTLS},
 		{name: "IMAP4 only", caps: "* CAPABILITY IMAP4\r\nTAG OK done\r\n", want: unavailable, err: ErrNoStartTLS},
-		{name: "offered by the greeting only", greeting: "* OK [CAPABILITY IMAP4rev1 STARTTLS] ready\r\n",
+		// What is answered first is STARTTLS then.
+		{name: "offered by the greeting and refused", greeting: "* OK [CAPABILITY IMAP4rev1 STARTTLS] ready\r\n",
+			caps: "TAG BAD STARTTLS not supported.\r\n", want: unavailable, err: ErrRefused},
+		{name: "not offered by the greeting, nor later", greeting: "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready\r\n",
 			caps: "* CAPABILITY IMAP4rev1\r\nTAG OK done\r\n", want: unavailable, err: ErrNoStartTLS},
 		{name: "a word that looks like it", caps: "* CAPABILITY IMAP4rev1 XSTARTTLS STARTTLSX\r\nTAG OK done\r\n", want: unavailable, err: ErrNoStartTLS},
 		{name: "capabilities hidden", caps: "TAG OK done\r\n", want: unavailable, err: ErrProtocol},

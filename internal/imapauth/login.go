@@ -109,10 +109,13 @@ func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthComma
 	}
 	before := c.caps
 	c.exchange = c.exchange || before.lookLikeExchange()
-	v := c.authenticate(ctx, a, command)
+	c.mark()
+	m := choose(before, command, a)
+	v := c.authenticate(ctx, a, m)
 	if v.Err != nil {
 		v.Err = fmt.Errorf("logging in: %w", v.Err)
 	}
+	c.trace(Event{Step: StepLogin, Err: v.Err, Method: m.String(), Verdict: v})
 	if v.Result != login.Granted {
 		return v
 	}
@@ -127,15 +130,15 @@ func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthComma
 	}
 	c.exchange = c.exchange || c.caps.lookLikeExchange()
 	if c.wantsProbe() {
-		return c.probe(ctx)
+		v = c.probe(ctx)
+		c.trace(Event{Step: StepProbe, Err: v.Err, Verdict: v})
 	}
 	return v
 }
 
 // authenticate sends the credentials, in one form only, and says what the answer
 // means.
-func (c *Client) authenticate(ctx context.Context, a *login.Attempt, command AuthCommand) login.Verdict {
-	m := choose(c.caps, command, a)
+func (c *Client) authenticate(ctx context.Context, a *login.Attempt, m method) login.Verdict {
 	if m != methodPlain && a.AuthzID != "" {
 		// The backend cannot be told, and must not be asked about someone else.
 		return login.DeniedWith(imap.ResponseCodeAuthorizationFailed)

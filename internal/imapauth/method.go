@@ -26,6 +26,18 @@ const (
 	methodSASLLogin
 )
 
+// String returns the command.
+func (m method) String() string {
+	switch m {
+	case methodPlain:
+		return "AUTHENTICATE PLAIN"
+	case methodSASLLogin:
+		return "AUTHENTICATE LOGIN"
+	default:
+		return "LOGIN"
+	}
+}
+
 // takePasswords reports whether there is any method.
 func (caps capabilities) takePasswords() bool {
 	return !caps.has(imap.CapLoginDisabled) || caps.has(imap.AuthCap(sasl.Plain)) || caps.has(imap.AuthCap(sasl.Login))

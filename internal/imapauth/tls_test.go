@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -106,5 +107,52 @@ func TestResumption(t *testing.T) {
 	}
 	if n := resumed.Load(); n != 2 {
 		t.Errorf("%d of 3 handshakes were resumed, want 2", n)
+	}
+}
+
+// A greeting that offers STARTTLS saves the question. What it says besides counts as
+// little as what is said before TLS otherwise.
+func TestStartTLSInGreeting(t *testing.T) {
+	server, _ := testTLS(t)
+	for greeting, want := range map[string][]string{
+		"* OK [CAPABILITY IMAP4rev1 STARTTLS AUTH=LOGIN LITERAL+] ready\r\n": {"STARTTLS", "CAPABILITY", "LOGOUT"},
+		"* OK [CAPABILITY IMAP4rev1 AUTH=LOGIN LITERAL+] ready\r\n":          {"CAPABILITY", "STARTTLS", "CAPABILITY", "LOGOUT"},
+		"* OK ready\r\n": {"CAPABILITY", "STARTTLS", "CAPABILITY", "LOGOUT"},
+	} {
+		commands := make(chan string, 10)
+		srv := imaptest.NewScript(t, func(c *imaptest.Conn) {
+			defer close(commands)
+			c.Send(greeting)
+			inside := ""
+			for {
+				line, ok := c.ReadLine()
+				if !ok {
+					return
+				}
+				tag, name, _ := imaptest.SplitCommand(line)
+				commands <- name
+				if name == "CAPABILITY" {
+					c.Sendf("* CAPABILITY IMAP4rev1 STARTTLS%s", inside)
+				}
+				c.Sendf("%s OK done", tag)
+				if name == "STARTTLS" {
+					if c.StartTLS(server) != nil {
+						return
+					}
+					inside = " AUTH=PLAIN"
+				}
+			}
+		})
+		if err := Ping(testContext(t), starttls(t, srv.Addr())); err != nil {
+			t.Fatal(err)
+		}
+		srv.WaitIdle()
+		var got []string
+		for name := range commands {
+			got = append(got, name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: commands %q, want %q", greeting, got, want)
+		}
 	}
 }

@@ -161,50 +161,89 @@ func FuzzConversation(f *testing.F) {
 			f.Add([]byte(s), how)
 		}
 	}
-	f.Fuzz(func(t *testing.T, input []byte, how uint8) {
-		conn := &recorded{segments: bytes.Split(input, []byte(separator))}
-		conn.segments = append(conn.segments, nil)
-		sent := bytes.Join(conn.segments, nil)
-		cfg := &Config{
-			Banner: "fuzz", Mechanisms: login.Mechanisms, LoginTimeout: time.Minute, MaxAuthFailures: 3,
-			TLS: serverTLS(t), InsecureAuth: how&1 != 0,
+	f.Fuzz(converse)
+}
+
+// states are what a client has said, and how it is served, before a fuzzer goes on:
+// one for each place of a conversation that it can be in.
+var states = []struct {
+	how  uint8
+	said string
+}{
+	{0, ""},
+	{2, ""},
+	{2, "a1 AUTHENTICATE PLAIN\r\n"},
+	{2, "a1 AUTHENTICATE LOGIN\r\n"},
+	{2, "a1 AUTHENTICATE LOGIN\r\nYm9i\r\n"},
+	{2, "a1 LOGIN {15}\r\n"},
+	{2, "a1 LOGIN bob {15+}\r\nhunter2"},
+	{2, "a1 LOGIN {3+}\r\nbob"},
+	{0, "a1 ID (\"name\" {5}\r\n"},
+	{0, "a1 LOGIN bob {15+}\r\n"},
+	{0, "a1 STARTTLS\r\n" + separator},
+	{1, "a1 STARTTLS"},
+	{4 | 2, "a1 LOGIN bob x\r\na2 LOGIN bob y\r\n"},
+	{0, "a1 FOO\r\na2 FOO\r\n"},
+}
+
+// FuzzStates is FuzzConversation from each of the states on.
+func FuzzStates(f *testing.F) {
+	for state := range states {
+		for _, s := range []string{"\r\n", "*\r\n", canary + "\r\na2 NOOP\r\n", "AGJvYgBodW50ZXIyL2h1bnRlcjI=\r\n", "{1}\r\nx\r\n"} {
+			f.Add(byte(state), []byte(s))
 		}
-		client := Client{Conn: conn}
-		if how&2 != 0 {
-			client.TLS = standing()
-		}
-		var secrets []string
-		cfg.Open = func(_ context.Context, a *login.Attempt) (*login.Session, login.Verdict) {
-			if !cfg.InsecureAuth && client.TLS == nil {
-				t.Error("the backend was asked without TLS")
-			}
-			if strings.Contains(conn.out.String(), beginTLS) {
-				t.Error("a command behind STARTTLS was executed")
-			}
-			if a.Check() != nil {
-				return nil, login.DeniedWith("")
-			}
-			secrets = append(secrets, string(a.Secret))
-			if how&4 != 0 {
-				return nil, login.DeniedWith(imap.ResponseCodeExpired)
-			}
-			return &login.Session{Conn: new(recorded), Caps: []string{string(a.Secret)}}, login.Verdict{Result: login.Granted}
-		}
-		s, err := Serve(t.Context(), cfg, client)
-		if (s != nil) != (err == nil) || (s != nil) != (len(secrets) > 0 && how&4 == 0) {
-			t.Errorf("session %v and error %v after %d logins", s, err, len(secrets))
-		}
-		if s != nil {
-			unread := bytes.Join(conn.segments, nil)
-			if !bytes.HasSuffix(sent, append(bytes.Clone(s.Pending), unread...)) {
-				t.Errorf("pending %q and unread %q are not the end of what was sent", s.Pending, unread)
-			}
-		}
-		checkAnswers(t, conn.out.String(), s)
-		if err != nil && strings.Contains(err.Error(), canary) {
-			t.Errorf("the error holds a secret: %v", err)
-		}
+	}
+	f.Fuzz(func(t *testing.T, state byte, input []byte) {
+		s := states[int(state)%len(states)]
+		converse(t, append([]byte(s.said), input...), s.how)
 	})
+}
+
+// converse serves a client that says the input. The bits of how: 1 for passwords
+// without TLS, 2 for TLS that stands, 4 for a backend that refuses all.
+func converse(t *testing.T, input []byte, how uint8) {
+	conn := &recorded{segments: bytes.Split(input, []byte(separator))}
+	conn.segments = append(conn.segments, nil)
+	sent := bytes.Join(conn.segments, nil)
+	cfg := &Config{
+		Banner: "fuzz", Mechanisms: login.Mechanisms, LoginTimeout: time.Minute, MaxAuthFailures: 3,
+		TLS: serverTLS(t), InsecureAuth: how&1 != 0,
+	}
+	client := Client{Conn: conn}
+	if how&2 != 0 {
+		client.TLS = standing()
+	}
+	var secrets []string
+	cfg.Open = func(_ context.Context, a *login.Attempt) (*login.Session, login.Verdict) {
+		if !cfg.InsecureAuth && client.TLS == nil {
+			t.Error("the backend was asked without TLS")
+		}
+		if strings.Contains(conn.out.String(), beginTLS) {
+			t.Error("a command behind STARTTLS was executed")
+		}
+		if a.Check() != nil {
+			return nil, login.DeniedWith("")
+		}
+		secrets = append(secrets, string(a.Secret))
+		if how&4 != 0 {
+			return nil, login.DeniedWith(imap.ResponseCodeExpired)
+		}
+		return &login.Session{Conn: new(recorded), Caps: []string{string(a.Secret)}}, login.Verdict{Result: login.Granted}
+	}
+	s, err := Serve(t.Context(), cfg, client)
+	if (s != nil) != (err == nil) || (s != nil) != (len(secrets) > 0 && how&4 == 0) {
+		t.Errorf("session %v and error %v after %d logins", s, err, len(secrets))
+	}
+	if s != nil {
+		unread := bytes.Join(conn.segments, nil)
+		if !bytes.HasSuffix(sent, append(bytes.Clone(s.Pending), unread...)) {
+			t.Errorf("pending %q and unread %q are not the end of what was sent", s.Pending, unread)
+		}
+	}
+	checkAnswers(t, conn.out.String(), s)
+	if err != nil && strings.Contains(err.Error(), canary) {
+		t.Errorf("the error holds a secret: %v", err)
+	}
 }
 
 func checkAnswers(t *testing.T, said string, s *Session) {

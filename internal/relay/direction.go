@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -17,26 +20,29 @@ const (
 	// which then cost one write.
 	busySize = 8 << 10
 	bulkSize = 128 << 10
-	// idleSize is the buffer that a direction always has. It is enough for what
+	// idleSize is the buffer that a direction waits with. It is enough for what
 	// is said in IDLE, and for what a scanner holds back.
 	idleSize = 256
-	// warmTime is how long a direction keeps a large buffer without need.
-	warmTime = 50 * time.Millisecond
+	// warmTime is how long a direction keeps a large buffer without need, and
+	// parkTime its goroutine; it may be twice as long.
+	warmTime = 10 * time.Millisecond
+	parkTime = 250 * time.Millisecond
 )
 
-// busyBuffers and bulkBuffers are the large ones.
-var (
-	busyBuffers = sync.Pool{New: func() any { b := make([]byte, busySize); return &b }}
-	bulkBuffers = sync.Pool{New: func() any { b := make([]byte, bulkSize); return &b }}
-)
+var sizes = [...]int{idleSize, busySize, bulkSize}
 
-func putBuffer(b *[]byte) {
-	if len(*b) == busySize {
-		busyBuffers.Put(b)
-	} else {
-		bulkBuffers.Put(b)
+// buffers are those that no direction has, by size.
+var buffers [len(sizes)]sync.Pool
+
+func getBuffer(class int) *[]byte {
+	if b, ok := buffers[class].Get().(*[]byte); ok {
+		return b
 	}
+	b := make([]byte, sizes[class])
+	return &b
 }
+
+func putBuffer(b *[]byte) { buffers[slices.Index(sizes[:], len(*b))].Put(b) }
 
 // flow is what a direction carries.
 type flow interface {
@@ -49,35 +55,53 @@ type flow interface {
 
 // direction copies from one leg to the other. It holds a large buffer only as
 // long as there is much to read: it waits with a small one, and changes over to
-// the next size whenever a single read fills what it has. Waiting for readability
-// on the socket would do without any buffer, but TLS may hold bytes that the
-// socket knows nothing of.
+// the next size whenever a single read fills what it has. When nothing comes for a
+// while it is parked, where that can be done: then it has neither buffer nor
+// goroutine.
 type direction struct {
 	session  *Session
 	src, dst net.Conn
 	pending  []byte
 	flow     flow
+	spot
+	// raw is the socket under src; nil if the direction cannot be parked.
+	raw syscall.RawConn
 	// bytes counts what was received.
 	bytes atomic.Int64
 	// torn says that the destination has not got all that it was sent.
 	torn atomic.Bool
 
-	large *[]byte
-	small [idleSize]byte
+	// buf is nil while the direction is parked, unless something is held.
+	buf *[]byte
 	// held is how much at the beginning of the buffer was not consumed yet.
 	held int
+
+	// armed says that the read deadline need not be set again before it is over,
+	// unless changes are not what they were then; stirred, that something was
+	// read since.
+	armed, stirred bool
+	seen           uint32
+	// writeBy is the write deadline, in nanoseconds since base, if changes are
+	// still writeSeen; 0 before the first.
+	writeBy   time.Duration
+	writeSeen uint32
 }
 
 // run copies until the source ends, and then ends the destination's sending
 // side. If that cannot be done alone, or something failed, it ends the session.
+// If it returns because the direction is parked, it is called again by unpark.
 func (d *direction) run() {
+	err := d.copy()
+	if errors.Is(err, errParked) {
+		return // and it may be running again
+	}
 	s := d.session
+	defer s.running.Done()
 	defer func() {
 		if r := recover(); r != nil {
 			s.end(panicked(r))
 		}
 	}()
-	err := d.copy()
 	if d == &s.down {
 		s.silence()
 	}
@@ -99,20 +123,26 @@ func (d *direction) run() {
 	}
 }
 
+// errParked ends a run that another one will go on from.
+var errParked = errors.New("parked")
+
 func (d *direction) copy() (err error) {
 	defer func() {
-		d.cool()
 		if r := recover(); r != nil {
 			err = panicked(r)
 		}
+		if !errors.Is(err, errParked) {
+			d.dropBuffer()
+		}
 	}()
-	rest, err := d.flow.consume(d, d.pending)
-	if err != nil {
-		return err
+	if d.buf == nil {
+		d.buf = getBuffer(0)
 	}
-	d.bytes.Add(int64(len(d.pending)))
-	d.held = copy(d.small[:], rest)
-	d.pending = nil
+	if d.pending != nil {
+		if err := d.begin(); err != nil {
+			return err
+		}
+	}
 	for {
 		n, err := d.read()
 		if n > 0 {
@@ -125,7 +155,7 @@ func (d *direction) copy() (err error) {
 		if errors.Is(err, io.EOF) {
 			// What was held back is no more than the beginning of a command or
 			// of a word: without an end it is neither.
-			return d.write(d.buffer()[:d.held])
+			return d.write((*d.buf)[:d.held])
 		}
 		if err != nil {
 			return err
@@ -137,86 +167,102 @@ func (d *direction) copy() (err error) {
 // secret.
 func panicked(r any) error { return fmt.Errorf("%w: %T\n%s", ErrPanic, r, debug.Stack()) }
 
-// buffer returns the buffer in use.
-func (d *direction) buffer() []byte {
-	if d.large != nil {
-		return *d.large
+// begin passes on what was there before the relay.
+func (d *direction) begin() error {
+	rest, err := d.flow.consume(d, d.pending)
+	if err != nil {
+		return err
 	}
-	return d.small[:]
+	d.bytes.Add(int64(len(d.pending)))
+	d.held = copy(*d.buf, rest)
+	d.pending = nil
+	return nil
 }
 
 // consume passes on what was held back, and n bytes behind it.
 func (d *direction) consume(n int) error {
-	buf := d.buffer()
+	buf := *d.buf
 	full := d.held+n == len(buf)
 	rest, err := d.flow.consume(d, buf[:d.held+n])
 	if err != nil {
 		return err
 	}
 	d.held = copy(buf, rest)
-	if full {
-		d.grow()
+	if full && len(buf) < bulkSize {
+		d.change(slices.Index(sizes[:], len(buf)) + 1)
 	}
 	return nil
 }
 
-// grow changes over to the next larger buffer, if there is one.
-func (d *direction) grow() {
-	old, next := d.large, &busyBuffers
-	if old != nil {
-		next = &bulkBuffers
-	}
-	buf := d.buffer()
-	if len(buf) == bulkSize {
-		return
-	}
-	d.large = next.Get().(*[]byte)
-	copy(*d.large, buf[:d.held])
-	if old != nil {
-		putBuffer(old)
+// change changes over to a buffer of another size.
+func (d *direction) change(class int) {
+	old := d.buf
+	d.buf = getBuffer(class)
+	copy(*d.buf, (*old)[:d.held])
+	putBuffer(old)
+	d.armed = false // other deadlines hold
+}
+
+func (d *direction) dropBuffer() {
+	if d.buf != nil {
+		putBuffer(d.buf)
+		d.buf, d.held = nil, 0
 	}
 }
 
-// cool gives a large buffer back, if the small one is enough for what it holds.
-func (d *direction) cool() {
-	if d.large == nil || d.held > idleSize/2 {
-		return
-	}
-	copy(d.small[:], (*d.large)[:d.held])
-	putBuffer(d.large)
-	d.large = nil
-}
-
-// read waits for bytes for as long as the session as a whole may.
+// read waits for bytes for as long as the session as a whole may. It returns
+// errParked if the direction was parked meanwhile; nothing of it may be touched
+// then.
 //
-// Each deadline is set first and what it was made from is looked at again
-// afterwards, since deadlines are also set by whoever changes that.
+// A deadline that was set lasts for many reads: the end of the time can only move
+// away, but for what is counted in changes. These are looked at before and after,
+// since deadlines are also set by whoever changes something.
 func (d *direction) read() (int, error) {
 	s := d.session
 	for {
-		changes := s.changes.Load()
-		if err := d.flow.attend(d); err != nil {
-			return 0, err
+		if changes := s.changes.Load(); !d.armed || d.seen != changes {
+			if err := d.flow.attend(d); err != nil {
+				return 0, err
+			}
+			left, err := s.left()
+			if err != nil {
+				return 0, err
+			}
+			if err := d.src.SetReadDeadline(time.Now().Add(min(left, d.pause()))); err != nil {
+				return 0, err
+			}
+			d.armed, d.stirred, d.seen = true, false, changes
+			if s.changes.Load() != changes {
+				continue
+			}
 		}
-		left, err := s.left()
-		if err != nil {
-			return 0, err
-		}
-		if d.large != nil {
-			left = min(left, warmTime)
-		}
-		if err := d.src.SetReadDeadline(time.Now().Add(left)); err != nil {
-			return 0, err
-		}
-		if s.changes.Load() != changes {
-			continue
-		}
-		n, err := d.src.Read(d.buffer()[d.held:])
+		n, err := d.src.Read((*d.buf)[d.held:])
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			d.stirred = true
 			return n, err
 		}
-		d.cool()
+		d.armed = false
+		switch {
+		case d.stirred:
+		case len(*d.buf) > idleSize:
+			if d.held <= idleSize/2 {
+				d.change(0)
+			}
+		case d.park():
+			return 0, errParked
+		}
 	}
+}
+
+// pause is for how long nothing may come before the direction gives something up.
+func (d *direction) pause() time.Duration {
+	switch {
+	case len(*d.buf) > idleSize:
+		return warmTime
+	case d.raw != nil:
+		return d.session.parkTime
+	}
+	return math.MaxInt64
 }
 
 func (d *direction) write(p []byte) error {
@@ -233,17 +279,24 @@ func (d *direction) write(p []byte) error {
 	return err
 }
 
-// prepareWrite sets the deadline, as read does.
+// prepareWrite sets the deadline, as read does. One that was set a moment ago is
+// good enough.
 func (d *direction) prepareWrite() error {
 	s := d.session
 	for {
 		changes := s.changes.Load()
+		now := time.Since(base)
+		if d.writeBy != 0 && d.writeSeen == changes && d.writeBy-now > writeTimeout-writeSlack {
+			return nil
+		}
 		if s.over.Load() {
 			return errOver
 		}
-		if err := d.dst.SetWriteDeadline(time.Now().Add(s.patience())); err != nil {
+		by := now + s.patience()
+		if err := d.dst.SetWriteDeadline(base.Add(by)); err != nil {
 			return err
 		}
+		d.writeBy, d.writeSeen = by, changes
 		if s.changes.Load() == changes {
 			return nil
 		}
@@ -258,8 +311,9 @@ func (d *direction) hangUp() {
 	if !ok || d.src.SetDeadline(time.Now().Add(farewellTimeout)) != nil || cw.CloseWrite() != nil {
 		return
 	}
+	buf := make([]byte, idleSize)
 	for {
-		if _, err := d.src.Read(d.small[:]); err != nil {
+		if _, err := d.src.Read(buf); err != nil {
 			return
 		}
 	}

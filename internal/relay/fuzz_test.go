@@ -269,7 +269,7 @@ func FuzzCommands(f *testing.F) {
 
 var (
 	statusLine = regexp.MustCompile(`^(?i:\* (?:OK|NO|BAD|BYE|PREAUTH)|[^*+\r\n \[][^ \r\n]{0,63} (?:OK|NO|BAD))[ \r\n\]]`)
-	capsLine   = regexp.MustCompile(`^(?i:\* CAPABILITY|(?:\* (?:OK|NO|BAD|BYE|PREAUTH)|[^*+\r\n \[][^ \r\n]{0,63} (?:OK|NO|BAD)) \[CAPABILITY)((?: [^ \r\n\]]*)*)`)
+	capsLine   = regexp.MustCompile(`^(?i:\* CAPABILITY|(?:\* (?:OK|NO|BAD|BYE|PREAUTH)|[^*+\r\n \[][^ \r\n]{0,63} (?:OK|NO|BAD)) \[CAPABILITY)((?: [^ \r\n\]]*)*)(?:[\r\n\]]|$)`)
 	dataLine   = regexp.MustCompile(`^\* (?:[^ \r\n\]0-9][^ \r\n\]]{0,9})?`)
 	sizeAtEnd  = regexp.MustCompile(`\{([0-9]{1,19})\}\r?\n$`)
 	unwanted   = regexp.MustCompile(`(?i) UNAUTHENTICATE( |$)`)
@@ -284,10 +284,9 @@ func judgeResponses(in string) (out string, at []int) {
 		}
 		line := in[:n]
 		in = in[n:]
-		lit := sizeAtEnd.FindStringSubmatch(line)
 		out += filtered(line, false)
 		if name := dataLine.FindString(latin1(line)); name != "" && !statusLine.MatchString(latin1(line)) && capsLine.FindString(line) == "" {
-			lit = sizeAtEnd.FindStringSubmatch(line[min(len(line), len([]rune(name))):])
+			lit := sizeAtEnd.FindStringSubmatch(line[min(len(line), len([]rune(name))):])
 			for lit != nil {
 				size, err := strconv.ParseInt(lit[1], 10, 64)
 				if err != nil {

@@ -22,6 +22,8 @@ const (
 	// writeTimeout is how long a peer may refuse to take a buffer's worth of
 	// bytes before its session is given up.
 	writeTimeout = 5 * time.Minute
+	// writeSlack is how much less than that it may be.
+	writeSlack = 15 * time.Second
 	// lingerTimeout is the idle timeout once one side has ended its sending half.
 	lingerTimeout = time.Minute
 	// deafTimeout is the same once it is the backend that has: the client may read
@@ -103,7 +105,7 @@ type closeWriter interface{ CloseWrite() error }
 // and from anywhere.
 type Session struct {
 	client, backend net.Conn
-	idle            time.Duration
+	idle, parkTime  time.Duration
 	ledger          *ledger
 	strict          atomic.Bool
 	up, down        direction
@@ -120,7 +122,13 @@ type Session struct {
 	// changes counts whatever a deadline depends on, but for active.
 	changes atomic.Uint32
 
+	// running counts the directions that have not ended.
+	running sync.WaitGroup
+
 	mu sync.Mutex
+	// alarm wakes directions that are parked, when the session may be idle for
+	// too long.
+	alarm *time.Timer
 	// answers are lines for the client, bye the last one.
 	answers, bye []byte
 	said         sync.Cond
@@ -133,19 +141,19 @@ type Session struct {
 var base = time.Now()
 
 // New returns a session between two legs that are logged in. It does nothing, and
-// owns nothing, until Run is called.
+// owns nothing, until Run or Begin is called.
 func New(client, backend Leg, o Options) *Session {
-	s := &Session{client: client.Conn, backend: backend.Conn, idle: o.Idle, ledger: newLedger()}
+	s := &Session{client: client.Conn, backend: backend.Conn, idle: o.Idle, parkTime: parkTime, ledger: newLedger()}
 	s.said.L = &s.mu
 	s.strict.Store(o.Unauthenticate)
 	s.up = direction{
-		session: s, src: client.Conn, dst: backend.Conn, pending: client.Pending,
+		session: s, src: client.Conn, dst: backend.Conn, pending: client.Pending, raw: socketOf(client.Conn),
 		flow: &upward{session: s, scan: commands{
 			ledger: s.ledger, strict: &s.strict, hook: &refusals{strict: &s.strict, next: o.Interceptor},
 		}},
 	}
 	s.down = direction{
-		session: s, src: backend.Conn, dst: client.Conn, pending: backend.Pending,
+		session: s, src: backend.Conn, dst: client.Conn, pending: backend.Pending, raw: socketOf(backend.Conn),
 		flow: &downward{session: s, scan: responses{ledger: s.ledger, strict: &s.strict}},
 	}
 	s.touch()
@@ -157,27 +165,42 @@ func New(client, backend Leg, o Options) *Session {
 // half still receives what the other has to say. Both connections are closed,
 // and no goroutine of Run is left, when it returns. It is called once.
 func (s *Session) Run() Stats {
-	s.touch()
-	done := make(chan struct{})
-	go s.runDown(done)
-	s.up.run()
-	<-done
+	s.Begin()
+	return s.Wait()
+}
 
+// Begin and Wait are the two halves of Run. Nothing happens on the goroutine that
+// waits before the session has ended, so that its stack does not grow.
+func (s *Session) Begin() {
+	s.touch()
+	s.running.Add(2)
+	go s.down.run()
+	go s.up.run()
+}
+
+// Wait returns when the session that Begin has begun is over.
+func (s *Session) Wait() Stats {
+	s.running.Wait()
+	return s.finish()
+}
+
+// finish ends what both directions have left.
+func (s *Session) finish() Stats {
 	s.mu.Lock()
 	s.ended = true
 	err := s.err
+	if s.alarm != nil {
+		s.alarm.Stop()
+	}
 	s.mu.Unlock()
+	s.up.leaveLot()
+	s.down.leaveLot()
 	if s.leave.Load() != 0 && !s.down.torn.Load() {
 		s.up.hangUp()
 	}
 	s.down.close()
 	s.up.close()
 	return Stats{FromClient: s.up.bytes.Load(), FromBackend: s.down.bytes.Load(), Err: err}
-}
-
-func (s *Session) runDown(done chan<- struct{}) {
-	defer close(done)
-	s.down.run()
 }
 
 // State returns what the session does at the moment.
@@ -217,6 +240,36 @@ func (s *Session) wake() {
 			_ = c.SetWriteDeadline(base.Add(time.Duration(leave)))
 		}
 	}
+	s.unpark()
+}
+
+// unpark has directions that have given up their goroutines run again. Whatever
+// they shall see is to be counted in changes before.
+func (s *Session) unpark() {
+	s.up.unpark()
+	s.down.unpark()
+}
+
+// setAlarm has the session woken after a time, because of a direction that is going
+// to be parked. The latest time counts: it is made from the latest activity.
+func (s *Session) setAlarm(after time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alarm == nil {
+		s.alarm = time.AfterFunc(after, s.ring)
+	} else {
+		s.alarm.Reset(after)
+	}
+}
+
+// ring is called when the alarm goes off.
+func (s *Session) ring() {
+	defer func() {
+		if r := recover(); r != nil {
+			s.end(panicked(r))
+		}
+	}()
+	s.wake()
 }
 
 var longAgo = time.Unix(1, 0)
@@ -290,4 +343,5 @@ func (s *Session) end(err error) {
 	s.said.Broadcast()
 	_ = s.client.SetDeadline(longAgo)
 	_ = s.backend.SetDeadline(longAgo)
+	s.unpark()
 }

@@ -83,13 +83,19 @@ func overBoth(t *testing.T, o Options, test func(*testing.T, *relayed)) {
 // relay starts a session.
 func relay(tb testing.TB, o Options, overTLS bool) *relayed {
 	tb.Helper()
+	return relayFrom(tb, o, overTLS, "")
+}
+
+// relayFrom starts a session whose client has said something behind its login.
+func relayFrom(tb testing.TB, o Options, overTLS bool, pending string) *relayed {
+	tb.Helper()
 	if o.Idle == 0 {
 		o.Idle = time.Minute
 	}
 	client, front := connect(tb, overTLS)
 	backend, back := connect(tb, overTLS)
 	r := &relayed{
-		Session: New(Leg{Conn: front}, Leg{Conn: back}, o),
+		Session: New(Leg{Conn: front, Pending: []byte(pending)}, Leg{Conn: back}, o),
 		client:  &peer{tb, "client", client, bufio.NewReader(client)},
 		backend: &peer{tb, "backend", backend, bufio.NewReader(backend)},
 		stats:   make(chan Stats, 1),

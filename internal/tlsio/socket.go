@@ -51,6 +51,9 @@ type socket struct {
 	broken error
 }
 
+// NetConn returns the connection beneath.
+func (s *socket) NetConn() net.Conn { return s.Conn }
+
 // release gives the buffer back if nothing is in it.
 func (s *socket) release() {
 	if s.in != nil && s.start == s.end {

@@ -1,0 +1,53 @@
+package caddyimap
+
+import (
+	"strings"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// What a program has to know of a configuration that looks for faults in it: it asks
+// the backends in the way that the handlers do, without the app being started.
+
+// UpstreamConfigs returns how each upstream is talked to, in the order of the
+// configuration. They are not to be changed. The backend has been provisioned.
+func (b *Backend) UpstreamConfigs() []*imapauth.Config {
+	configs := make([]*imapauth.Config, 0, len(b.addresses))
+	for _, address := range b.addresses {
+		configs = append(configs, b.configs[address])
+	}
+	return configs
+}
+
+// Rename returns the attempt with the name that the backend wants, or nil and the
+// verdict that there is none.
+func (b *Backend) Rename(a *login.Attempt) (*login.Attempt, login.Verdict) { return b.rename(a) }
+
+// FindBackend returns the backend of that name with its name, or the only one if the
+// name is empty.
+func (a *App) FindBackend(name string) (string, *Backend, error) {
+	b, err := a.backend(name)
+	if err != nil {
+		return "", nil, err
+	}
+	return b.name, b, nil
+}
+
+// ServerNames returns the names that clients connect to: the hostnames, or if there are
+// none, a name of each certificate in files.
+func (a *App) ServerNames() []string {
+	names := append([]string{}, a.Hostnames...)
+	if len(names) > 0 {
+		return names
+	}
+	for _, cert := range a.files {
+		for _, name := range cert.Leaf.DNSNames {
+			if !strings.HasPrefix(name, "*") {
+				names = append(names, name)
+				break
+			}
+		}
+	}
+	return names
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package caddyimap
+
+const raceDetector = false

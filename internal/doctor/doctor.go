@@ -1,0 +1,134 @@
+package doctor
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// Doctor makes checks. It is not safe for concurrent use. All its fields but Tell may
+// be left empty.
+type Doctor struct {
+	// Tell is told of each Check as soon as it is made.
+	Tell func(Check)
+	// Timeout bounds each step. Default: 8s.
+	Timeout time.Duration
+	// Login is who logs in. Default: nobody does.
+	Login *Login
+	// Again asks the operator whether to send a password that was refused once
+	// more, with another spelling of the name. Default: it is not sent.
+	Again func(user string) bool
+	// LookupIP and Dial are the network's. Defaults: those of package net.
+	LookupIP func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// granted is the name that a backend has let in; withheld says that the
+	// password must not be sent any more.
+	granted  string
+	withheld bool
+}
+
+// Login is somebody who may log in.
+type Login struct {
+	User   string
+	Secret login.Secret
+	// Domains are the Windows domains that are known, by their short names, and
+	// Domain the one of names without a domain, if it is known.
+	Domains map[string]string
+	Domain  string
+}
+
+const defaultTimeout = 8 * time.Second
+
+func (d *Doctor) timeout() time.Duration {
+	if d.Timeout > 0 {
+		return d.Timeout
+	}
+	return defaultTimeout
+}
+
+// Config tells of a configuration, and of the error that loading it ended with.
+func (d *Doctor) Config(file string, err error) {
+	f := fine("loaded, and every module of it set up, as caddy validate does")
+	if err != nil {
+		f = finding{fault: BadConfig, message: foreign(err.Error()), advice: []string{"Caddy would not start with this configuration; mend it first"}}
+	}
+	d.tell(place{part: PartConfig, address: file}, StepLoad, f, 0)
+}
+
+// lookup finds the addresses of a host.
+func (d *Doctor) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout())
+	defer cancel()
+	family := map[string]string{"tcp4": "ip4", "tcp6": "ip6"}[network]
+	if family == "" {
+		family = "ip"
+	}
+	if d.LookupIP != nil {
+		return d.LookupIP(ctx, family, host)
+	}
+	return net.DefaultResolver.LookupNetIP(ctx, family, host)
+}
+
+// dial connects.
+func (d *Doctor) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout())
+	defer cancel()
+	if d.Dial != nil {
+		return d.Dial(ctx, network, address)
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+// patience is a context whose end moves on with each step.
+type patience struct {
+	context.Context
+	timer *time.Timer
+	each  time.Duration
+	end   context.CancelCauseFunc
+}
+
+// stepwise returns a context that is over when a step takes too long.
+func (d *Doctor) stepwise(parent context.Context) *patience {
+	ctx, cancel := context.WithCancelCause(parent)
+	each := d.timeout()
+	timer := time.AfterFunc(each, func() { cancel(imapauth.ErrTimeout) })
+	return &patience{ctx, timer, each, cancel}
+}
+
+// next begins the next step.
+func (p *patience) next() { p.timer.Reset(p.each) }
+
+func (p *patience) stop() {
+	p.timer.Stop()
+	p.end(nil)
+}
+
+// resolve looks up a host, and returns its addresses.
+func (d *Doctor) resolve(ctx context.Context, p place, network, host, port string) []string {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return []string{net.JoinHostPort(host, port)}
+	}
+	start := time.Now()
+	found, err := d.lookup(ctx, network, host)
+	took := time.Since(start)
+	if err != nil || len(found) == 0 {
+		d.tell(p, StepName, nameFault(host, err), took)
+		return nil
+	}
+	var addresses []string
+	shown := ""
+	for i, addr := range found {
+		addresses = append(addresses, net.JoinHostPort(addr.Unmap().String(), port))
+		if i > 0 {
+			shown += ", "
+		}
+		shown += addr.Unmap().String()
+	}
+	d.tell(p, StepName, fine(host+" is "+shown), took)
+	return addresses
+}

@@ -1,0 +1,175 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-imap/caddy-imap/internal/dovecotauth"
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
+	"github.com/caddy-imap/caddy-imap/internal/imaptest"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// TestFrontFaults pins what is told of our own listeners for IMAP clients.
+func TestFrontFaults(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	own := authority(t, ca)
+	bare := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, os.ErrNotExist }}
+	for _, tc := range []struct {
+		name     string
+		tls      *tls.Config
+		implicit bool
+		proxy    bool
+		names    []string
+		own      []*x509.Certificate
+		greeting string
+		faults   []Fault
+		texts    []string
+	}{
+		{name: "all well", tls: ca.ServerTLS(), own: own, texts: []string{"starttls", "days left", "clients have to be given the authority in /var/lib/root.crt"}},
+		{name: "all well with implicit TLS", tls: ca.ServerTLS(), own: own, implicit: true},
+		{name: "behind a PROXY header", tls: ca.ServerTLS(), own: own, proxy: true},
+		{name: "two names", tls: ca.ServerTLS("localhost", "mail.example.org"), own: own, names: []string{"localhost", "mail.example.org"}},
+		{name: "no name", tls: ca.ServerTLS(), own: own, names: []string{}},
+		{
+			name: "no certificate", tls: bare, names: []string{"localhost", "mail.example.org"}, faults: []Fault{NoCertificate, NoCertificate},
+			texts: []string{"there is no certificate for localhost", "there is no certificate for mail.example.org", "option hostname", "port 80 or 443"},
+		},
+		{name: "no certificate with implicit TLS", tls: bare, implicit: true, names: []string{}, faults: []Fault{NoCertificate}, texts: []string{"clients that name no server"}},
+		{name: "wrong name", tls: ca.ServerTLS("old.example.org"), own: own, faults: []Fault{CertName}, texts: []string{"not valid for localhost, but for old.example.org", "option hostname"}},
+		{name: "expired", tls: showing(ca, imaptest.Leaf{Expired: true}), own: own, faults: []Fault{CertExpired}},
+		{name: "of an unknown authority", tls: ca.ServerTLS(), faults: []Fault{CAUnknown}, texts: []string{"which this machine does not trust"}},
+		{name: "banned", greeting: "* BYE", faults: []Fault{Unavailable}},
+		{name: "somebody else's port", greeting: "220 ESMTP", faults: []Fault{NotIMAP}, texts: []string{"something else listens here"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			srv := imaptest.NewFake(t, imaptest.Profile{TLS: tc.tls, Implicit: tc.implicit, Proxy: tc.proxy, Greeting: tc.greeting})
+			f := Front{
+				Address: ":143", Network: "tcp", Dial: srv.Addr(), Implicit: tc.implicit, Proxy: tc.proxy,
+				Names: tc.names, Own: tc.own, OwnFile: "/var/lib/root.crt",
+			}
+			if tc.names == nil {
+				f.Names = []string{"localhost"}
+			}
+			examine(t, nil, func(ctx context.Context, d *Doctor) { d.Front(ctx, f) }).want(tc.faults, tc.texts...)
+			srv.Close()
+		})
+	}
+	srv := imaptest.NewFake(t, imaptest.Profile{})
+	srv.Close()
+	examine(t, nil, func(ctx context.Context, d *Doctor) {
+		d.Front(ctx, Front{Address: ":143", Network: "tcp", Dial: srv.Addr(), Names: []string{"a.example", "b.example"}})
+	}).want([]Fault{PortClosed}, "start Caddy with this configuration")
+}
+
+func authority(t *testing.T, ca *imaptest.CA) []*x509.Certificate {
+	t.Helper()
+	b, err := os.ReadFile(ca.File())
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(b)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []*x509.Certificate{cert}
+}
+
+// served is a listener of the auth protocol, ours.
+func served(t *testing.T, verdict login.Verdict) *imaptest.Script {
+	t.Helper()
+	s := &dovecotauth.Server{
+		Check:  func(context.Context, *login.Attempt) login.Verdict { return verdict },
+		Logger: zap.NewNop(),
+	}
+	return imaptest.NewScript(t, func(c *imaptest.Conn) { _ = s.NewConn(c).Serve(t.Context()) })
+}
+
+// TestAuth pins what is told of a listener for mail servers, and that it gets the
+// password only after a backend has taken it.
+func TestAuth(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	granted := login.Verdict{Result: login.Granted}
+	says := func(text string) *imaptest.Script {
+		return imaptest.NewScript(t, func(c *imaptest.Conn) { c.Send(text); c.Rest() })
+	}
+	closed := says("")
+	closed.Close()
+	for _, tc := range []struct {
+		name   string
+		srv    *imaptest.Script
+		login  *Login
+		faults []Fault
+		texts  []string
+	}{
+		{"nobody logs in", served(t, granted), nil, nil, []string{"it offers PLAIN, LOGIN", "say who with --user"}},
+		{"somebody does", served(t, granted), alice(), nil, []string{"a mail server is told OK, and the name alice@example.org"}},
+		{"refused", served(t, login.DeniedWith("")), alice(), []Fault{Denied}, []string{"though the backend has let the user in"}},
+		{"not checked", served(t, login.UnavailableFor(os.ErrNotExist)), alice(), []Fault{Unavailable}, []string{"Postfix says 454"}},
+		{"no delegates", served(t, granted), &Login{User: "alice/shared", Secret: testSecret}, []Fault{DelegatesRefused}, []string{"allow_delegates"}},
+		{"closed", closed, alice(), []Fault{PortClosed}, []string{"before Postfix"}},
+		{"another protocol", says("* OK IMAP4rev1 ready\r\n"), alice(), []Fault{NotAuth}, []string{"dovecot_auth"}},
+		{"a long line", says(strings.Repeat("x", 1<<14)), alice(), []Fault{NotAuth}, nil},
+		{"no mechanism", says("VERSION\t1\t2\nDONE\n"), alice(), []Fault{NotAuth}, nil},
+		{"not allowed", imaptest.NewScript(t, func(c *imaptest.Conn) { c.Reset() }), alice(), []Fault{NotAllowed}, []string{"the option allow"}},
+		{"silent", says(""), alice(), []Fault{Silent}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			backend := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
+			c := examine(t, tc.login, func(ctx context.Context, d *Doctor) {
+				d.Backend(ctx, Backend{Config: at(backend.Addr(), ca, imapauth.StartTLS)})
+				d.Auth(ctx, Auth{Address: "kept/127.0.0.1:12345", Network: "tcp", Dial: tc.srv.Addr()})
+			})
+			// A delegate's login at the backend has a check of its own.
+			c.want(tc.faults, tc.texts...)
+			tc.srv.Close()
+		})
+	}
+}
+
+// TestWithheld pins that a listener does not get a password that no backend has let
+// in.
+func TestWithheld(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	profile := imaptest.Exchange(ca.ServerTLS())
+	profile.Login = imaptest.ExchangeFailed
+	backend := imaptest.NewFake(t, profile)
+	srv := served(t, login.Verdict{Result: login.Granted})
+	examine(t, alice(), func(ctx context.Context, d *Doctor) {
+		d.Backend(ctx, Backend{Config: at(backend.Addr(), ca, imapauth.StartTLS)})
+		d.Backend(ctx, Backend{Config: at(backend.Addr(), ca, imapauth.StartTLS)})
+		d.Auth(ctx, Auth{Address: ":12345", Network: "tcp", Dial: srv.Addr()})
+	}).want([]Fault{Denied}, "the password is not sent again", "is not sent again")
+	if n := len(backend.Logins()); n != 1 {
+		t.Errorf("%d logins, want one", n)
+	}
+	if sent := imaptest.Revealed(srv.Clear(), testSecret); len(sent) > 0 {
+		t.Errorf("the listener got %s", sent)
+	}
+}
+
+// TestMainCF pins the lines for Postfix.
+func TestMainCF(t *testing.T) {
+	for _, tc := range []struct {
+		a    Auth
+		want string
+	}{
+		{Auth{Network: "tcp", Dial: "127.0.0.1:12345"}, "smtpd_sasl_path = inet:127.0.0.1:12345"},
+		{Auth{Network: "unix", Dial: "/run/caddy-auth/postfix.sock"}, "smtpd_sasl_path = /run/caddy-auth/postfix.sock"},
+		{Auth{Network: "unix", Dial: "/var/spool/postfix/caddy/auth.sock"}, "smtpd_sasl_path = caddy/auth.sock"},
+	} {
+		if lines := MainCF(tc.a); !slices.Contains(lines, tc.want) || lines[0] != "smtpd_sasl_type = dovecot" {
+			t.Errorf("%q, want %q", lines, tc.want)
+		}
+	}
+}
