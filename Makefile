@@ -142,7 +142,7 @@ bench: build
 	$(call step,building bin/bench)
 	@$(GO) build -o bin/bench ./bench
 	$(call step,measuring)
-	@bin/bench -reps $(REPS) -peers '$(PEERS)' -modes '$(MODES)' $(if $(PEERS)$(MODES)$(ARGS),,-page docs/performance.md) $(ARGS)
+	@bin/bench -reps $(REPS) -peers '$(PEERS)' -modes '$(MODES)' $(if $(PEERS)$(MODES)$(ARGS)$(filter-out 7,$(REPS)),,-page docs/performance.md) $(ARGS)
 
 bench-go:
 	$(call step,benchmarks)

@@ -11,9 +11,10 @@ import (
 	"strings"
 )
 
-// All peers: TLS 1.3 with AES-128-GCM, and logs, where they have some, in a
-// file. Where a default would keep a peer from as many sessions as we open, it
-// is raised; where there is a mode that is known to be faster, it is that.
+// All peers: TLS 1.3, AES-128-GCM but for perdition, and what they log by default in
+// a file. Where a default would keep a peer from as many sessions as we open, it is
+// raised; Dovecot's login processes stay, which is faster. docs/performance.md tells
+// what else could be set.
 
 // runCaddy has everything on that is on by default, the guard among it.
 func runCaddy(s *site) ([]string, error) {

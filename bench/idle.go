@@ -127,5 +127,6 @@ func measureWake(t *target, c *counts, v values) (*faults, error) {
 		took[at] = told[at].Sub(begin).Seconds()
 	}
 	v["half_s"], v["all_s"], v["other_pct"] = median(took), slices.Max(took), s.other()
+	v["cpu_us"] = 1e6 * s.proxy / float64(len(told))
 	return &f, nil
 }

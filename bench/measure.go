@@ -102,7 +102,7 @@ func (w *world) measure(p pair, c counts) result {
 	}
 	defer t.stop()
 	// A proxy has two files open for each session, and some of its own.
-	most := (w.files - 500) / 2
+	most := max(1, (w.files-500)/2)
 	if p.peer.sessions > 0 {
 		most = min(most, p.peer.sessions)
 	}

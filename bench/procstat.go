@@ -52,15 +52,17 @@ func parsePSS(text []byte) (int64, error) {
 	return 0, errors.New("no line Pss")
 }
 
-// parseBusy returns the seconds that all CPUs of a /proc/stat have worked.
-func parseBusy(text []byte) (float64, error) {
+// parseIdle returns the seconds that the CPUs of a /proc/stat have not worked. What
+// they did otherwise is counted less well there, and what another machine took from
+// this one is a part of it.
+func parseIdle(text []byte) (float64, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	fields := strings.Fields(line)
-	if len(fields) < 8 || fields[0] != "cpu" {
+	if len(fields) < 6 || fields[0] != "cpu" {
 		return 0, fmt.Errorf("the first line is %q", line)
 	}
 	sum := 0
-	for _, at := range []int{1, 2, 3, 6, 7} { // not idle, nor waiting for a disk
+	for _, at := range []int{4, 5} { // idle, and waiting for a disk
 		n, err := strconv.Atoi(fields[at])
 		if err != nil {
 			return 0, fmt.Errorf("reading field %d: %w", at, err)

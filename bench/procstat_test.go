@@ -32,13 +32,13 @@ func TestParsePSS(t *testing.T) {
 	}
 }
 
-func TestParseBusy(t *testing.T) {
-	got, err := parseBusy([]byte("cpu  100 20 30 9999 888 7 3 5 0 0\ncpu0 1 2 3\n"))
-	if err != nil || got != 1.6 {
-		t.Errorf("parseBusy = %v, %v, want 1.6", got, err)
+func TestParseIdle(t *testing.T) {
+	got, err := parseIdle([]byte("cpu  100 20 30 9999 888 7 3 5 0 0\ncpu0 1 2 3\n"))
+	if err != nil || got != 108.87 {
+		t.Errorf("parseIdle = %v, %v, want 108.87", got, err)
 	}
-	if _, err := parseBusy([]byte("intr 1 2 3")); err == nil {
-		t.Error("parseBusy of something else has no error")
+	if _, err := parseIdle([]byte("intr 1 2 3")); err == nil {
+		t.Error("parseIdle of something else has no error")
 	}
 }
 

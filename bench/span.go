@@ -23,8 +23,8 @@ type span struct {
 	helper  float64 // what answers nginx
 	backend float64
 	self    float64
-	machine float64
-	procs   int // of the proxy
+	idle    float64 // of the whole machine
+	procs   int     // of the proxy
 }
 
 func (t *target) beginSpan() (*span, error) {
@@ -50,7 +50,7 @@ func (s *span) read() error {
 	if err != nil {
 		return fmt.Errorf("reading the CPU of the machine: %w", err)
 	}
-	if s.machine, err = parseBusy(text); err != nil {
+	if s.idle, err = parseIdle(text); err != nil {
 		return fmt.Errorf("reading the CPU of the machine: %w", err)
 	}
 	return nil
@@ -72,13 +72,14 @@ func (s *span) end() error {
 	*s = span{
 		t: s.t, begin: s.begin, wall: wall, all: time.Since(s.begin).Seconds(),
 		proxy: last.proxy - s.proxy, helper: last.helper - s.helper, backend: last.backend - s.backend,
-		self: last.self - s.self, machine: last.machine - s.machine,
+		self: last.self - s.self, idle: last.idle - s.idle,
 	}
 	return nil
 }
 
 // other is the share of the machine, in percent, that somebody else has used.
 func (s *span) other() float64 {
-	busy := s.machine - s.proxy - s.helper - s.backend - s.self
-	return min(100, max(0, 100*busy/s.all/float64(runtime.NumCPU())))
+	cpus := float64(runtime.NumCPU()) * s.all
+	busy := cpus - s.idle - s.proxy - s.helper - s.backend - s.self
+	return min(100, max(0, 100*busy/cpus))
 }

@@ -36,6 +36,8 @@ func newWorld(o *options) (w *world, err error) {
 	if w.files, err = openFiles(); err != nil {
 		return nil, err
 	}
+	// nginx has room for as many connections as there may be files, and uses it.
+	w.files = min(w.files, 2*max(o.Sessions, o.Wake)+1000)
 	if w.caddy, err = filepath.Abs(o.caddy); err != nil {
 		return nil, fmt.Errorf("finding the product: %w", err)
 	}
