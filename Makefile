@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build deb run test tools fmt vet unit fuzz-short integration soak fuzz bench bench-go clean
+.PHONY: help build deb run test tools fmt vet lint unit fuzz-short integration soak fuzz bench bench-go clean
 
 GO ?= go
 # How long each fuzz target runs in "make fuzz", and below which directory they are.
@@ -35,10 +35,11 @@ help:
 	@echo '  build        build bin/caddy, a whole server with our modules in it'
 	@echo '  deb          build bin/caddy-imap_VERSION_ARCH.deb, with units for systemd'
 	@echo '  run          build it and start the demo: a backend in memory, the proxy before it'
-	@echo '  test         everything below that must pass: tools, fmt, vet, unit, fuzz-short, integration'
+	@echo '  test         everything below that must pass: tools, fmt, vet, lint, unit, fuzz-short, integration'
 	@echo '  tools        as root, install the servers that the integration tests drive'
 	@echo '  fmt          complain about files that gofmt would change'
 	@echo '  vet          go vet for Linux, macOS, Windows, and for 32 bits'
+	@echo '  lint         staticcheck, and govulncheck where its database can be reached'
 	@echo '  unit         unit tests with the race detector; they need nothing but Go'
 	@echo '  fuzz-short   run the fuzz targets of the protocols with 5000 inputs each'
 	@echo '  integration  tests against a real Dovecot, Postfix, Redis and ACME server; they need root'
@@ -68,7 +69,7 @@ deb:
 run: build
 	@bin/caddy imap-proxy --demo
 
-test: tools fmt vet unit fuzz-short integration
+test: tools fmt vet lint unit fuzz-short integration
 	$(call step,all passed)
 
 tools:
@@ -92,6 +93,10 @@ vet:
 	@GOOS=windows $(GO) vet ./...
 	$(call step,go vet for 32 bits)
 	@GOARCH=386 $(GO) vet ./internal/...
+
+lint:
+	$(call step,looking for faults with staticcheck and govulncheck)
+	@GO=$(GO) .ci/lint
 
 unit:
 	$(call step,unit tests with the race detector)

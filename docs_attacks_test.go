@@ -15,12 +15,31 @@ var testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9_]*)\(`)
 // TestAttacksPage looks for the tests that the page of attacks names, and for the fuzz
 // targets that it does not.
 func TestAttacksPage(t *testing.T) {
+	tests := allTests(t)
+	named := namedTests(t, attacksPage, 3, tests)
+	for name := range tests {
+		if strings.Contains(name, ".Fuzz") && !named[name] {
+			t.Errorf("the page does not have %s", name)
+		}
+	}
+}
+
+// TestThreatModelPage looks for the tests that the threat model names.
+func TestThreatModelPage(t *testing.T) { namedTests(t, "docs/threat-model.md", 4, allTests(t)) }
+
+// allTests are the tests and fuzz targets that there are, with the last part of their
+// directory.
+func allTests(t *testing.T) map[string]bool {
+	t.Helper()
 	tests := make(map[string]bool)
 	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		room := filepath.Base(filepath.Dir(path))
+		if room == "." {
+			room = "root"
+		}
 		for _, m := range testFunc.FindAllStringSubmatch(read(t, path), -1) {
 			tests[room+"."+m[1]] = true
 		}
@@ -29,9 +48,16 @@ func TestAttacksPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tests
+}
+
+// namedTests returns the tests that are named in the last column of the tables of a
+// page, of which each row has so many cells.
+func namedTests(t *testing.T, page string, columns int, tests map[string]bool) map[string]bool {
+	t.Helper()
 	named := make(map[string]bool)
 	rows := 0
-	for line := range strings.Lines(read(t, attacksPage)) {
+	for line := range strings.Lines(read(t, page)) {
 		line = strings.TrimSpace(line)
 		if !strings.HasPrefix(line, "| ") {
 			continue
@@ -40,7 +66,7 @@ func TestAttacksPage(t *testing.T) {
 		if last := strings.TrimSpace(cells[len(cells)-1]); last == "Tests" || last == "Targets" {
 			continue
 		}
-		if len(cells) != 3 {
+		if len(cells) != columns {
 			t.Errorf("row with %d cells: %s", len(cells), line)
 		}
 		rows++
@@ -54,12 +80,8 @@ func TestAttacksPage(t *testing.T) {
 			}
 		}
 	}
-	if rows < 50 {
+	if rows < 20 {
 		t.Fatalf("%d rows were read", rows)
 	}
-	for name := range tests {
-		if strings.Contains(name, ".Fuzz") && !named[name] {
-			t.Errorf("the page does not have %s", name)
-		}
-	}
+	return named
 }

@@ -44,7 +44,7 @@ var blocks = []block{
 		"The app imap", caddyimap.App{}, "{\nimap {\n%s\n}\n}", "apps.imap",
 		map[string][]string{
 			"hostname": {"a.example b.example"}, "certificate": {"a b"}, "backend": {"x {\nupstream a\n}"}, "guard": {"{\nfailure_delay 1s\n}"},
-			"log_user": {"all"},
+			"max_connections": {"1"}, "max_connections_per_source": {"1"}, "log_user": {"all"},
 		},
 	},
 	{
@@ -85,6 +85,7 @@ var blocks = []block{
 		"The handler dovecot_auth", caddysasl.DovecotAuth{}, route + "dovecot_auth {\n%s\n}\n}\n}\n}\n}", "apps.layer4.servers.srv0.routes.0.handle.0",
 		map[string][]string{
 			"mechanisms": {"A B"}, "deadline": {"1s"}, "on_unavailable": {"x"}, "allow": {"a b"}, "identity": {"x"}, "allow_delegates": {""},
+			"max_connections": {"1"},
 		},
 	},
 	{

@@ -314,3 +314,38 @@ func quiet(t *testing.T, config []byte) *caddy.Config {
 	cfg.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: discard}}}
 	return cfg
 }
+
+var adminLine = regexp.MustCompile(`(?m)^\s*admin +(.*)$`)
+
+// TestAdminSocket pins that whoever follows our examples has an admin endpoint that
+// only Caddy's own user can reach: who else could would see who is logged in from
+// where, and could collect passwords.
+func TestAdminSocket(t *testing.T) {
+	found := 0
+	for _, page := range append(pages(t), "Caddyfile.example") {
+		blocks := []string{read(t, page)}
+		if page != "Caddyfile.example" {
+			blocks = nil
+			for _, m := range fence.FindAllStringSubmatch(read(t, page), -1) {
+				if m[1] == "caddyfile" {
+					blocks = append(blocks, m[3])
+				}
+			}
+		}
+		for _, text := range blocks {
+			for _, m := range adminLine.FindAllStringSubmatch(text, -1) {
+				found++
+				if !strings.HasPrefix(m[1], "unix/") || !strings.HasSuffix(m[1], "|0600") {
+					t.Errorf("%s: admin %s", page, m[1])
+				}
+			}
+		}
+	}
+	if found < 4 {
+		t.Errorf("only %d admin endpoints were found", found)
+	}
+	unit := read(t, "packaging/caddy.service")
+	if !strings.Contains(unit, "\nRuntimeDirectory=caddy\n") || strings.Contains(unit, "CADDY_ADMIN") || strings.Contains(unit, "--address") {
+		t.Error("packaging/caddy.service does not make the directory of the socket, or has the endpoint elsewhere")
+	}
+}

@@ -61,11 +61,24 @@ type App struct {
 	// How password guessing is made hard.
 	Guard *Guard `json:"guard,omitempty"`
 
+	// How many connections of IMAP clients there may be at a time, over all
+	// handlers `imap`, logged in or not. Further ones are turned away. A
+	// configuration that takes the place of this one counts on. Default: half of
+	// the files that the process may have open, less 100; on Windows no limit.
+	MaxConnections int `json:"max_connections,omitempty"`
+
+	// How many of them an IPv4 address or IPv6 /64 network may have. It does not
+	// hold for `trusted_clients` of a handler, nor for what is `exempt` in the
+	// guard. Default: no limit.
+	MaxConnectionsPerSource int `json:"max_connections_per_source,omitempty"`
+
 	// Whose names logs, events and the admin API show: `known` for those who were
 	// let in, now or before, and for what looks like a name, `all`, or `none`.
 	// Some people type their password where their name belongs. Default: `known`.
 	LogUser string `json:"log_user,omitempty"`
 
+	// maxConnections is the limit in force; 0 is none.
+	maxConnections int
 	// generation is higher in apps that were provisioned later.
 	generation uint64
 	// retired is set when the configuration is over, or was never started.
@@ -98,11 +111,20 @@ var generations atomic.Uint64
 func (a *App) Provision(ctx caddy.Context) error {
 	a.generation = generations.Add(1)
 	a.ctx, a.logger = ctx, ctx.Logger()
+	a.warnAdmin(ctx)
 	if a.LogUser == "" {
 		a.LogUser = logKnown
 	}
 	if err := oneOf("log_user", a.LogUser, logKnown, logAll, logNone); err != nil {
 		return err
+	}
+	for name, n := range map[string]int{"max_connections": a.MaxConnections, "max_connections_per_source": a.MaxConnectionsPerSource} {
+		if n < 0 {
+			return fmt.Errorf("%s %d: must be more than 0", name, n)
+		}
+	}
+	if a.maxConnections = a.MaxConnections; a.maxConnections == 0 {
+		a.maxConnections = connectionsByFiles(openFiles())
 	}
 	if a.Guard == nil {
 		a.Guard = new(Guard)

@@ -143,11 +143,18 @@ func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict 
 
 // open logs an attempt of an IMAP client in, unless the user has too many sessions.
 func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login.Session, v login.Verdict) {
+	told := false
+	defer func() {
+		if session != nil && !told { // a panic
+			session.Close()
+		}
+	}()
 	v = r.attempt(ctx, a, entranceIMAP, func(ctx context.Context, a *login.Attempt, b *Backend, right bool) (v login.Verdict) {
 		session, v = b.openCounted(ctx, a, right)
 		return v
 	})
 	r.Hold(ctx, a, v)
+	told = true
 	return session, v
 }
 

@@ -52,6 +52,8 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		guard {
 //			...
 //		}
+//		max_connections <number>
+//		max_connections_per_source <number>
 //		log_user known|all|none
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -62,9 +64,11 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.Certificates = append(a.Certificates, CertificateFiles{Certificate: files[0], Key: files[1]})
 			return nil
 		}).Repeated(),
-		"backend":  glue.Segment(a.unmarshalBackend).Repeated(),
-		"guard":    glue.Segment(a.unmarshalGuard).Repeated(),
-		"log_user": glue.Text(&a.LogUser),
+		"backend":                    glue.Segment(a.unmarshalBackend).Repeated(),
+		"guard":                      glue.Segment(a.unmarshalGuard).Repeated(),
+		"max_connections":            glue.Number(&a.MaxConnections),
+		"max_connections_per_source": glue.Number(&a.MaxConnectionsPerSource),
+		"log_user":                   glue.Text(&a.LogUser),
 	}.Block(d)
 }
 

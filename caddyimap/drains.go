@@ -1,13 +1,13 @@
 package caddyimap
 
 import (
-	"fmt"
 	"maps"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/sessions"
 )
 
@@ -82,21 +82,17 @@ func (t *drainTable) set(backends removed) {
 		}
 		d := &drain{since: since, after: after}
 		t.drains[name] = d
-		d.timer = time.AfterFunc(time.Until(since.Add(after)), func() { t.end(name, d) })
+		d.timer = time.AfterFunc(time.Until(since.Add(after)), func() { t.evict(name, d) })
 	}
 }
 
-// end is called when the time of a backend has passed.
-func (t *drainTable) end(name string, d *drain) {
+// evict is called when the time of a backend has passed.
+func (t *drainTable) evict(name string, d *drain) {
 	logger := zap.NewNop()
 	if app := apps.newest.Load(); app != nil {
 		logger = app.logger
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			logger.Error("panic while ending sessions", zap.String("panic", fmt.Sprintf("%T", p)), zap.Stack("stack"))
-		}
-	}()
+	defer glue.Recovered(logger, "ending sessions")
 	t.mu.Lock()
 	current := t.drains[name] == d
 	d.over = current

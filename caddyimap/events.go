@@ -75,7 +75,7 @@ func (q *eventQueue) start() {
 	q.ended = make(chan struct{})
 	var ctx context.Context
 	ctx, q.cancel = context.WithCancel(q.ctx)
-	go q.run(ctx, q.waiting, q.ended)
+	go q.emitAll(ctx, q.waiting, q.ended)
 }
 
 // stop emits what waits, as far as that is done soon. It does not wait forever for
@@ -115,7 +115,7 @@ func (q *eventQueue) endsWithin(d time.Duration) bool {
 	}
 }
 
-func (q *eventQueue) run(ctx context.Context, waiting <-chan event, ended chan<- struct{}) {
+func (q *eventQueue) emitAll(ctx context.Context, waiting <-chan event, ended chan<- struct{}) {
 	defer close(ended)
 	dropped := 0
 	for e := range waiting {
@@ -142,7 +142,7 @@ func (q *eventQueue) canEmit(ctx context.Context) bool {
 func (q *eventQueue) emit(ctx context.Context, e event) {
 	defer func() {
 		if p := recover(); p != nil {
-			q.logger.Error("panic in a handler of an event", zap.String("event", e.name), zap.String("panic", fmt.Sprintf("%T", p)))
+			q.logger.Error("panic in a handler of an event", zap.String("event", e.name), zap.String("panic", fmt.Sprintf("%T", p)), zap.Stack("stack"))
 		}
 	}()
 	with := q.ctx

@@ -73,7 +73,8 @@ type Guard struct {
 	// this instance alone.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=imap.guard.stores inline_key=store"`
 
-	store GuardStore
+	store  GuardStore
+	exempt glue.Networks
 	// cfg is the same for all backends, but for the name of the backend.
 	cfg guard.Config
 	// active is the guard that the started app counts with.
@@ -157,7 +158,7 @@ func (g *Guard) provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	g.cfg.Exempt = exempt
+	g.exempt, g.cfg.Exempt = exempt, exempt
 	for _, d := range g.Domains {
 		if err := g.cfg.Domains.Map(d.Name, d.Domain); err != nil {
 			return err
@@ -192,6 +193,9 @@ func (a *App) liftAccount(ctx context.Context, user string) (lifted bool, err er
 func (g *Guard) hold(ctx context.Context, a *login.Attempt, v login.Verdict) {
 	guard.Hold(ctx, a, v, time.Duration(g.FailureDelay))
 }
+
+// exempts says whether an address is shared by many who are let in.
+func (g *Guard) exempts(addr netip.Addr) bool { return g.exempt.Contains(addr) }
 
 // banned says whether a source is banned now.
 func (g *Guard) banned(addr netip.Addr) bool {

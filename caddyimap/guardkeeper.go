@@ -60,7 +60,7 @@ func (t *guardTable) join(secret []byte, r *guardRun) *keeper {
 			t.keepers = make(map[string]*keeper)
 		}
 		t.keepers[k.secret] = k
-		go k.run()
+		go k.work()
 	}
 	k.users++
 	t.latest = k
@@ -153,7 +153,7 @@ type keeper struct {
 	warned bool
 }
 
-func (k *keeper) run() {
+func (k *keeper) work() {
 	defer close(k.done)
 	ticker := time.NewTicker(snapshotEvery)
 	defer ticker.Stop()

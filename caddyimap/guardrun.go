@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/guard"
 )
 
@@ -143,11 +144,7 @@ func (r *guardRun) join(ctx context.Context) error {
 // retry joins as soon as the storage lets it.
 func (r *guardRun) retry(ctx context.Context) {
 	defer close(r.done)
-	defer func() {
-		if p := recover(); p != nil {
-			r.logger.Error("panic while getting the guard's secret", zap.String("panic", fmt.Sprintf("%T", p)), zap.Stack("stack"))
-		}
-	}()
+	defer glue.Recovered(r.logger, "getting the guard's secret")
 	ticker := time.NewTicker(retryEvery)
 	defer ticker.Stop()
 	for {

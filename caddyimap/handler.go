@@ -275,7 +275,7 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 // done.
 func (h *Handler) serve(cx *layer4.Connection, enter func() (ctx context.Context, done func(), ok bool)) {
 	v := &visit{handler: h, begun: make(chan struct{})}
-	go v.begin(cx, enter)
+	go v.receive(cx, enter)
 	<-v.begun
 	if v.session != nil {
 		v.end(v.session.Wait())
@@ -302,8 +302,8 @@ type visit struct {
 	start   time.Time
 }
 
-// begin serves the client until a session is relayed, or none will be.
-func (v *visit) begin(cx *layer4.Connection, enter func() (ctx context.Context, done func(), ok bool)) {
+// receive serves the client until a session is relayed, or none will be.
+func (v *visit) receive(cx *layer4.Connection, enter func() (ctx context.Context, done func(), ok bool)) {
 	defer close(v.begun)
 	h := v.handler
 	v.conn = glue.NewConn(cx)
@@ -319,7 +319,7 @@ func (v *visit) begin(cx *layer4.Connection, enter func() (ctx context.Context, 
 	v.done = done
 	defer func() {
 		if v.session == nil {
-			done()
+			v.done()
 		}
 	}()
 	ends := v.conn.Ends()
@@ -332,6 +332,15 @@ func (v *visit) begin(cx *layer4.Connection, enter func() (ctx context.Context, 
 	}
 	// What it writes at the end it works out at the end, and keeps no buffer for.
 	v.logger = h.logger.WithLazy(zap.String("session", client.ID), zap.Stringer("remote", v.conn.RemoteAddr()))
+	end, why := h.backend.admit(client.Remote, h.front.Trusted != nil && h.front.Trusted(client.Remote))
+	if why != nil {
+		v.logger.Debug("connection turned away", zap.NamedError("reason", why), zap.Error(imapfront.TurnAway(&h.front, client, why.told)))
+		return
+	}
+	v.done = func() {
+		end()
+		done()
+	}
 	session, err := imapfront.Serve(ctx, &h.front, client)
 	if session == nil {
 		if errors.Is(err, imapfront.ErrBanned) {
@@ -360,29 +369,50 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
 		},
 	)
-	v.start, v.session, v.backend = time.Now(), session, s.Backend
+	v.start, v.backend = time.Now(), s.Backend
+	defer func() {
+		if v.session == nil { // a panic
+			v.drop()
+		}
+	}()
 	v.entry = register(id, v.conn.RemoteAddr(), s, session)
-	v.stops = append(v.stops, context.AfterFunc(ctx, func() { session.Kick("Server is shutting down.", byeGrace) }))
+	v.stops = append(v.stops, context.AfterFunc(ctx, func() {
+		defer glue.Recovered(v.logger, "ending a session")
+		session.Kick("Server is shutting down.", byeGrace)
+	}))
 	if stay := s.Backend.Stay; stay != nil {
 		v.stops = append(v.stops, context.AfterFunc(stay, func() {
+			defer glue.Recovered(v.logger, "ending a session")
 			session.Kick("This server is being taken out of service.", kickGrace)
 		}))
 	}
 	// These are not needed any more, and the session may last for days.
 	s.Backend.Caps, s.Backend.Buffered = nil, nil
+	v.session = session
 	session.Begin()
+}
+
+// drop takes a session out that is over.
+func (v *visit) drop() {
+	defer v.backend.Close()
+	for _, stop := range v.stops {
+		stop()
+	}
+	if v.entry != nil {
+		live.Remove(v.entry)
+	}
 }
 
 // end is what is left to do after a session.
 func (v *visit) end(stats relay.Stats) {
 	defer v.conn.Recovered(v.handler.logger)
 	defer v.done()
-	defer v.backend.Close()
-	defer live.Remove(v.entry)
-	for _, stop := range v.stops {
-		stop()
+	defer v.drop()
+	level := zap.InfoLevel
+	if errors.Is(stats.Err, relay.ErrPanic) {
+		level = zap.ErrorLevel
 	}
-	v.logger.Info("session ended",
+	v.logger.Log(level, "session ended",
 		zap.String("user", v.handler.backend.shownUser(v.entry.User)),
 		zap.String("upstream", v.entry.Upstream),
 		zap.Duration("duration", time.Since(v.start)),

@@ -56,6 +56,8 @@ type world struct {
 	storage *storage
 	// apps are the JSON of other apps.
 	apps caddy.ModuleMap
+	// admin is where Caddy's admin endpoint would listen.
+	admin *caddy.AdminConfig
 	// noTLS leaves the tls app out.
 	noTLS bool
 }
@@ -152,6 +154,7 @@ func (w *world) tryLoad(app *App) (*config, error) {
 		storage = newStorage(w.tb)
 	}
 	cfg := &caddy.Config{
+		Admin:      w.admin,
 		StorageRaw: storage.config(),
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{
 			WriterRaw:  caddyconfig.JSON(map[string]any{"output": "imap_test", "key": log.key}, nil),

@@ -2,6 +2,9 @@ package caddyimap
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 )
 
 func newDesc(name, help string, labels ...string) *prometheus.Desc {
@@ -17,6 +20,18 @@ func truth(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// collected is to be deferred by collectors, which run on goroutines that do not
+// recover from a panic.
+func collected() {
+	logger := zap.NewNop()
+	if app := apps.newest.Load(); app != nil {
+		logger = app.logger
+	}
+	if p := recover(); p != nil {
+		glue.LogPanic(logger, "collecting metrics", p)
+	}
 }
 
 var (
@@ -41,6 +56,7 @@ func (upstreamMetrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (upstreamMetrics) Collect(ch chan<- prometheus.Metric) {
+	defer collected()
 	for _, s := range upstreams.Snapshot() {
 		gauge(ch, upstreamSessions, float64(s.Sessions), s.Pool, s.Upstream, s.Address)
 		// Of one that is only here for its sessions, nobody knows how it is.
@@ -67,6 +83,7 @@ func (guardMetrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (guardMetrics) Collect(ch chan<- prometheus.Metric) {
+	defer collected()
 	app := apps.newest.Load()
 	if app == nil || app.Guard.Off {
 		return

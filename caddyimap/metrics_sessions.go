@@ -7,6 +7,8 @@ import (
 )
 
 var (
+	connectionsNow = newDesc("connections",
+		"Connections of IMAP clients, logged in or not.")
 	sessionsLive = newDesc("sessions",
 		"Sessions of IMAP clients that have logged in.", "backend")
 	sessionsIdle = newDesc("idle_sessions",
@@ -25,6 +27,7 @@ type sessionMetrics struct{}
 
 // Describe implements prometheus.Collector.
 func (sessionMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- connectionsNow
 	ch <- sessionsLive
 	ch <- sessionsIdle
 	ch <- relayedBytes
@@ -34,6 +37,8 @@ func (sessionMetrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (sessionMetrics) Collect(ch chan<- prometheus.Metric) {
+	defer collected()
+	gauge(ch, connectionsNow, float64(clients.count()))
 	totals := live.Totals()
 	configured := make(map[string]bool)
 	if app := apps.newest.Load(); app != nil {
@@ -41,7 +46,9 @@ func (sessionMetrics) Collect(ch chan<- prometheus.Metric) {
 			configured[name] = true
 			for _, kind := range []sessions.Kind{sessions.IMAP, sessions.Auth} {
 				g := sessions.Group{Kind: kind, Backend: name}
-				totals[g] = totals[g] // 0 if there was none yet
+				if _, ok := totals[g]; !ok {
+					totals[g] = sessions.Totals{}
+				}
 			}
 		}
 	}

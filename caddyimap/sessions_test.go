@@ -31,11 +31,11 @@ func noSessions(tb testing.TB) {
 		sessionCounts.mu.Lock()
 		entries := len(sessionCounts.counts)
 		sessionCounts.mu.Unlock()
-		if entries == 0 && len(live.List(nil)) == 0 {
+		if entries == 0 && len(live.List(nil)) == 0 && clients.count() == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			tb.Fatalf("%d sessions are counted that are over", openSessions())
+			tb.Fatalf("%d sessions and %d connections are counted that are over", openSessions(), clients.count())
 		}
 	}
 }

@@ -93,6 +93,12 @@ type DovecotAuth struct {
 	// `false`.
 	AllowDelegates bool `json:"allow_delegates,omitempty"`
 
+	// How many connections of mail servers there may be at a time, those of other
+	// listeners with `dovecot_auth` included. Further ones are reset, and a Postfix
+	// that finds no greeting does not serve its client at all. So it should be more
+	// than the mail server has processes. Default: no limit.
+	MaxConnections int `json:"max_connections,omitempty"`
+
 	// usesDomain says that the identity has the domain in it that the user typed.
 	usesDomain bool
 	// options are those that it was given.
@@ -134,7 +140,7 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		return err
 	}
-	if err := glue.RegisterMetrics(ctx, requests); err != nil {
+	if err := glue.RegisterMetrics(ctx, requests, refusedConnections); err != nil {
 		return err
 	}
 	backend, err := caddyimap.RefBackend(ctx, h.Backend)
@@ -167,6 +173,9 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 	}
 	if d := h.server.Deadline; d < 0 || d > maxDeadline {
 		return fmt.Errorf("deadline %s: must be more than 0 and at most %s, since Postfix waits for 10s only", d, maxDeadline)
+	}
+	if h.MaxConnections < 0 {
+		return fmt.Errorf("max_connections %d: must be more than 0", h.MaxConnections)
 	}
 	var err error
 	if h.server.Mechanisms, err = login.ParseMechanisms(h.Mechanisms); err != nil {
@@ -223,6 +232,12 @@ func (h *DovecotAuth) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 
 // serve serves one connection.
 func (h *DovecotAuth) serve(ctx context.Context, nc glue.Conn) error {
+	defer serving.Add(-1)
+	if n := serving.Add(1); h.MaxConnections > 0 && n > int64(h.MaxConnections) {
+		nc.Reset()
+		h.tellTooMany()
+		return errTooMany
+	}
 	c := &connection{Conn: h.server.NewConn(nc), handler: h, raw: nc.Raw}
 	end := h.backend.Register(c.ID(), nc.Raw.RemoteAddr(), c)
 	defer end()

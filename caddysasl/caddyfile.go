@@ -15,6 +15,7 @@ import (
 //		allow <cidr>...
 //		identity <template>
 //		allow_delegates
+//		max_connections <number>
 //	}
 func (h *DovecotAuth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the handler
@@ -30,6 +31,7 @@ func (h *DovecotAuth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"allow":           glue.List(&h.Allow),
 		"identity":        glue.Text(&h.Identity),
 		"allow_delegates": glue.Flag(&h.AllowDelegates),
+		"max_connections": glue.Number(&h.MaxConnections),
 	}.Block(d)
 }
 

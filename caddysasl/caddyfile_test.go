@@ -52,8 +52,8 @@ func TestUnmarshal(t *testing.T) {
 func TestUnmarshalErrors(t *testing.T) {
 	for _, tc := range []struct{ input, want string }{
 		{"dovecot_auth a b", "unexpected argument 'b'; options go into a block, one a line"},
-		{"dovecot_auth {\nbackend x\n}", "unknown option 'backend'; known are allow, allow_delegates, deadline, identity, mechanisms, on_unavailable"},
-		{"dovecot_auth {\nmechanism PLAIN\n}", "unknown option 'mechanism'; known are allow, allow_delegates, deadline, identity, mechanisms, on_unavailable"},
+		{"dovecot_auth {\nbackend x\n}", "unknown option 'backend'; known are allow, allow_delegates, deadline, identity, max_connections, mechanisms, on_unavailable"},
+		{"dovecot_auth {\nmechanism PLAIN\n}", "unknown option 'mechanism'; known are allow, allow_delegates, deadline, identity, max_connections, mechanisms, on_unavailable"},
 		{"dovecot_auth {\nmechanisms\n}", "option 'mechanisms': value is missing"},
 		{"dovecot_auth {\nmechanisms PLAIN\nmechanisms LOGIN\n}", "duplicate option 'mechanisms'"},
 		{"dovecot_auth {\nmechanisms PLAIN {\nx\n}\n}", "option 'mechanisms': takes no block"},

@@ -27,6 +27,7 @@ func TestSetUpErrors(t *testing.T) {
 		{DovecotAuth{Identity: "{imap.domain}"}, `identity: template "{imap.domain}": unknown placeholder {imap.domain}; known are {imap.user}`},
 		{DovecotAuth{Identity: "postmaster"}, `identity: template "postmaster" has no placeholder`},
 		{DovecotAuth{Identity: "{imap.user} x"}, `identity: template "{imap.user} x": must have no spaces`},
+		{DovecotAuth{MaxConnections: -1}, "max_connections -1: must be more than 0"},
 		{DovecotAuth{Allow: []string{"localhost"}}, `allow "localhost": neither a network in CIDR notation nor an address`},
 		{DovecotAuth{Allow: []string{"127.0.0.1", "0.0.0.0:0"}}, `allow "0.0.0.0:0": neither a network in CIDR notation nor an address`},
 		{DovecotAuth{Allow: []string{"192.0.2.0/33"}}, `allow "192.0.2.0/33": not a network in CIDR notation`},

@@ -26,9 +26,6 @@ type translation struct {
 	services map[string]*service
 	// narrowed are blocks that hold for some addresses or names only.
 	narrowed []*dovecotconf.Node
-	// clientCA is set once the setting ssl_ca says who may have signed the
-	// certificates of clients.
-	clientCA string
 }
 
 func newTranslation(name string, conf *dovecotconf.Config) *translation {

@@ -39,7 +39,6 @@ type keyboard struct {
 	in  io.WriteCloser
 	mu  sync.Mutex
 	out bytes.Buffer
-	eof bool
 }
 
 func (k *keyboard) Write(p []byte) (int, error) {

@@ -167,6 +167,7 @@ func (c *Conn) write(b []byte) (err error) {
 
 // abort resets the connection and ends what is done for it.
 func (c *Conn) abort(cause error) {
+	defer c.recovered("resetting a connection")
 	c.cancel(cause)
 	reset(c.nc)
 }

@@ -73,6 +73,7 @@ func (c *Conn) Retire() {
 
 // expire resets a retired connection that is still there.
 func (c *Conn) expire() {
+	defer c.recovered("ending a retired connection")
 	c.mu.Lock()
 	cancel := c.cancel
 	c.mu.Unlock()

@@ -94,10 +94,22 @@ func addrPort(addr net.Addr) netip.AddrPort {
 func (c Conn) Recovered(logger *zap.Logger) {
 	if p := recover(); p != nil {
 		c.Reset()
-		// Only the type of the panic is shown: its words might quote a secret.
-		logger.Error("panic while serving a connection",
-			zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
+		LogPanic(logger, "serving a connection", p)
 	}
+}
+
+// Recovered is to be deferred by what runs on a goroutine without a connection. It
+// logs a panic and ends it.
+func Recovered(logger *zap.Logger, doing string) {
+	if p := recover(); p != nil {
+		LogPanic(logger, doing, p)
+	}
+}
+
+// LogPanic logs what recover has returned, and where. It shows only the type: the words might
+// quote a secret.
+func LogPanic(logger *zap.Logger, doing string, p any) {
+	logger.Error("panic while "+doing, zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
 }
 
 // rawConn returns the socket under a connection and its wrappers, as far as these

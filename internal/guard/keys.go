@@ -90,14 +90,18 @@ func (k keys) account(name string) ID {
 
 const ipv6Source = 64
 
-// source is that of an IPv4 address, or of the network that a customer gets with
-// IPv6.
-func (k keys) source(addr netip.Addr) shortID {
+// Source returns what an address counts as: an IPv4 address is itself, and one of
+// IPv6 the /64 network that a customer gets.
+func Source(addr netip.Addr) netip.Addr {
 	addr = plain(addr)
 	if addr.Is6() {
 		addr = netip.PrefixFrom(addr, ipv6Source).Masked().Addr()
 	}
-	b := addr.As16()
+	return addr
+}
+
+func (k keys) source(addr netip.Addr) shortID {
+	b := Source(addr).As16()
 	return k.shared.sum("source", string(b[:])).short()
 }
 

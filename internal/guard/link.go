@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,10 +106,18 @@ func (l *link) settleOpen(ctx context.Context) error {
 	return nil
 }
 
-// run merges what was counted here with what the store has, at the beginning and
-// whenever the store is back.
+// run follows the store until ctx is done.
 func (l *link) run(ctx context.Context) {
 	defer l.done.Done()
+	if err := sound(func() error { l.follow(ctx); return nil }); err != nil {
+		l.state.Store(linkDown)
+		l.tell(false, err)
+	}
+}
+
+// follow merges what was counted here with what the store has, at the beginning and
+// whenever the store is back.
+func (l *link) follow(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	pause, quiet := minPause, false
@@ -169,11 +178,12 @@ func (l *link) tell(up bool, err error) {
 	_ = sound(func() error { l.changed(up, err); return nil })
 }
 
-// sound calls a function, for which a panic is an error.
+// sound calls a function, for which a panic is an error. Only its type is shown: its
+// words might quote a secret.
 func sound(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("panic: %T\n%s", p, debug.Stack())
 		}
 	}()
 	return f()

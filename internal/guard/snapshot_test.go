@@ -64,7 +64,7 @@ func TestSnapshot(t *testing.T) {
 		w.expect("held off", "bob", "bobs", home)
 		w.expect("held", "alice", "x", home)
 		// It is listed again as soon as somebody notices.
-		if a, _ := w.Holds(); len(a) != 1 || a[0].User != "alice" || a[0].Until.Sub(time.Now()) != 25*time.Minute {
+		if a, _ := w.Holds(); len(a) != 1 || a[0].User != "alice" || time.Until(a[0].Until) != 25*time.Minute {
 			t.Errorf("%v are held", a)
 		}
 		if w.held != 1 {

@@ -98,10 +98,16 @@ func (c *Client) Leave(ctx context.Context) {
 func Prepare(ctx context.Context, conn net.Conn, cfg *Config, ends login.Ends) (*Client, error) {
 	c := newClient(conn, cfg, rand.Text()[:prefixLength])
 	c.ends = ends
+	prepared := false
+	defer func() {
+		if !prepared { // even after a panic
+			c.Close()
+		}
+	}()
 	if err := c.within(ctx, c.prepare); err != nil {
-		c.Close()
 		return nil, c.suspectHeader(err)
 	}
+	prepared = true
 	return c, nil
 }
 

@@ -24,10 +24,14 @@ var errUsed = errors.New("logging in: the connection was used already")
 // nil and the connection closed. It ends when ctx does.
 //
 // The command is used if the Config has none.
-func (c *Client) Open(ctx context.Context, a *login.Attempt, command AuthCommand) (*login.Session, login.Verdict) {
-	v := c.login(ctx, a, command, false)
+func (c *Client) Open(ctx context.Context, a *login.Attempt, command AuthCommand) (session *login.Session, v login.Verdict) {
+	defer func() {
+		if session == nil { // even after a panic
+			c.Close()
+		}
+	}()
+	v = c.login(ctx, a, command, false)
 	if v.Result != login.Granted {
-		c.Close()
 		return nil, v
 	}
 	rest := c.release()
@@ -36,7 +40,6 @@ func (c *Client) Open(ctx context.Context, a *login.Attempt, command AuthCommand
 		err = ErrBye
 	}
 	if err != nil {
-		c.Close()
 		return nil, c.signed(login.UnavailableFor(fmt.Errorf("handing over the session: %w", err)))
 	}
 	return &login.Session{
@@ -52,11 +55,11 @@ func (c *Client) Open(ctx context.Context, a *login.Attempt, command AuthCommand
 //
 // The command is used if the Config has none.
 func (c *Client) Check(ctx context.Context, a *login.Attempt, command AuthCommand) login.Verdict {
+	defer c.Close()
 	v := c.login(ctx, a, command, true)
 	if v.Result == login.Granted {
 		c.logout(ctx)
 	}
-	c.Close()
 	return v
 }
 

@@ -130,9 +130,9 @@ func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) erro
 	session, verdict := f.cfg.Open(ctx, a)
 	switch verdict.Result {
 	case login.Granted:
+		f.session = &Session{Conn: f.conn, User: a.User, Remote: a.Remote, TLS: f.tls, Backend: session}
 		f.printf("* CAPABILITY %s", f.amend(relayedCaps(session.Caps)))
 		f.printf("%s OK Logged in", cmd.tag)
-		f.session = &Session{Conn: f.conn, User: a.User, Remote: a.Remote, TLS: f.tls, Backend: session}
 		return nil
 	case login.Denied:
 		return f.denied(cmd, verdict.Code)

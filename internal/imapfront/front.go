@@ -78,6 +78,12 @@ func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 		cfg: cfg, id: c.ID, peer: peer, remote: peer, local: c.Local, conn: c.Conn, tls: c.TLS,
 		deadline: time.Now().Add(cfg.LoginTimeout),
 	}
+	handedOver := false
+	defer func() {
+		if f.session != nil && !handedOver { // even after a panic
+			f.session.Backend.Close()
+		}
+	}()
 	interrupted, err := f.within(ctx)
 	if f.session == nil {
 		return nil, err
@@ -89,9 +95,9 @@ func Serve(ctx context.Context, cfg *Config, c Client) (*Session, error) {
 		err = f.conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		f.session.Backend.Close()
 		return nil, err
 	}
+	handedOver = true
 	return f.session, nil
 }
 

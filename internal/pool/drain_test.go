@@ -115,7 +115,6 @@ func TestDrainTakenBack(t *testing.T) {
 // the same.
 func TestDrainOfName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const mail = "mail.example.org:143"
 		var table Table
 		f := newFleet()
 		n := new(name)

@@ -100,14 +100,14 @@ func (r *race[A, T]) run(ctx context.Context, stagger time.Duration) (winner T, 
 
 // begin starts the next upstream.
 func (r *race[A, T]) begin(ctx context.Context) {
-	go r.try(ctx, r.begun)
+	go r.openOne(ctx, r.begun)
 	r.begun++
 	r.running++
 }
 
-// try opens one upstream and reports. There is room for every report, so it
+// openOne opens one upstream and reports. There is room for every report, so it
 // never blocks.
-func (r *race[A, T]) try(ctx context.Context, index int) {
+func (r *race[A, T]) openOne(ctx context.Context, index int) {
 	res := result[T]{index: index}
 	defer func() {
 		if p := recover(); p != nil {

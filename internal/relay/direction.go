@@ -97,6 +97,11 @@ func (d *direction) run() {
 	}
 	s := d.session
 	defer s.running.Done()
+	defer func() {
+		if r := recover(); r != nil {
+			s.end(panicked(r))
+		}
+	}()
 	if d == &s.down {
 		s.silence()
 	}
@@ -124,8 +129,7 @@ var errParked = errors.New("parked")
 func (d *direction) copy() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			// Only the type is shown: the words might quote a secret.
-			err = fmt.Errorf("panic in the relay: %T\n%s", r, debug.Stack())
+			err = panicked(r)
 		}
 		if !errors.Is(err, errParked) {
 			d.dropBuffer()
@@ -158,6 +162,10 @@ func (d *direction) copy() (err error) {
 		}
 	}
 }
+
+// panicked makes an error of a panic. Only its type is shown: its words might quote a
+// secret.
+func panicked(r any) error { return fmt.Errorf("%w: %T\n%s", ErrPanic, r, debug.Stack()) }
 
 // begin passes on what was there before the relay.
 func (d *direction) begin() error {

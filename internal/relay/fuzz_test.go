@@ -284,10 +284,9 @@ func judgeResponses(in string) (out string, at []int) {
 		}
 		line := in[:n]
 		in = in[n:]
-		lit := sizeAtEnd.FindStringSubmatch(line)
 		out += filtered(line, false)
 		if name := dataLine.FindString(latin1(line)); name != "" && !statusLine.MatchString(latin1(line)) && capsLine.FindString(line) == "" {
-			lit = sizeAtEnd.FindStringSubmatch(line[min(len(line), len([]rune(name))):])
+			lit := sizeAtEnd.FindStringSubmatch(line[min(len(line), len([]rune(name))):])
 			for lit != nil {
 				size, err := strconv.ParseInt(lit[1], 10, 64)
 				if err != nil {

@@ -92,6 +92,8 @@ var (
 	// ErrDeaf says that the backend has ended the session, and that the client did
 	// not hang up after it.
 	ErrDeaf = errors.New("the backend has ended the session")
+	// ErrPanic says that the session met with a fault of ours.
+	ErrPanic = errors.New("panic in the relay")
 	// errOver ends a direction because the other one has failed.
 	errOver = errors.New("the session is over")
 )
@@ -254,10 +256,20 @@ func (s *Session) setAlarm(after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.alarm == nil {
-		s.alarm = time.AfterFunc(after, s.wake)
+		s.alarm = time.AfterFunc(after, s.ring)
 	} else {
 		s.alarm.Reset(after)
 	}
+}
+
+// ring is called when the alarm goes off.
+func (s *Session) ring() {
+	defer func() {
+		if r := recover(); r != nil {
+			s.end(panicked(r))
+		}
+	}()
+	s.wake()
 }
 
 var longAgo = time.Unix(1, 0)

@@ -202,7 +202,7 @@ type cutOff struct {
 }
 
 func (c cutOff) Write([]byte) (int, error) { return 3, io.ErrShortWrite }
-func (c cutOff) NetConn() net.Conn         { return socket{c.Conn, c.said} }
+func (c cutOff) NetConn() net.Conn         { return socket(c) }
 func (c cutOff) CloseWrite() error         { return c.note("good-bye") }
 func (c cutOff) Close() error              { return c.note("good-bye and close") }
 

@@ -315,7 +315,7 @@ func TestPanic(t *testing.T) {
 		_, _ = io.ReadAll(r.client.br)
 		_, _ = io.ReadAll(r.backend.br)
 		s := <-r.stats
-		if s.Err == nil || !strings.Contains(s.Err.Error(), "*errors.errorString") || strings.Contains(s.Err.Error(), "hunter2") {
+		if !errors.Is(s.Err, ErrPanic) || !strings.Contains(s.Err.Error(), "*errors.errorString") || strings.Contains(s.Err.Error(), "hunter2") {
 			t.Errorf("ended with %v", s.Err)
 		}
 	})
