@@ -252,7 +252,7 @@ func TestHandlerExit(t *testing.T) {
 		conn := glue.NewConn(layer4.WrapConnection(ours, nil, c.app.logger))
 		v := &visit{handler: h, conn: conn, logger: c.app.logger, done: func() {}}
 		v.relay(ctx, "SESSION", &imapfront.Session{Conn: ours, Backend: &login.Session{Conn: theirs}})
-		v.end(v.session.Wait())
+		v.end()
 	}()
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
