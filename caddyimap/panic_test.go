@@ -193,7 +193,7 @@ func TestKickPanic(t *testing.T) {
 		conn := glue.NewConn(layer4.WrapConnection(ours, nil, c.app.logger))
 		v := &visit{handler: h, conn: conn, logger: c.app.logger, done: func() {}}
 		v.relay(ctx, "SESSION", &imapfront.Session{Conn: broken{ours, "SetReadDeadline", armed}, Backend: &login.Session{Conn: theirs}})
-		v.end(v.session.Wait())
+		v.end()
 	}()
 	// What arrives shows that both directions are waiting.
 	if _, err := client.Write([]byte("x")); err != nil {
