@@ -13,7 +13,7 @@ import (
 
 // patience bounds each step of a script. It is long, because it only passes
 // when a test fails, and slow machines must not make it fail.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Script is an IMAP server whose every connection is played by one function,
 // word by word and as wrongly as the test likes.
