@@ -161,7 +161,7 @@ func (h *Handler) setDefaults(repl *caddy.Replacer) error {
 	if len(h.Banner) > maxBanner || strings.ContainsFunc(h.Banner, isNotText) {
 		return fmt.Errorf("banner %q: must be at most %d printable ASCII characters", h.Banner, maxBanner)
 	}
-	mechanisms, err := login.ParseMechanisms(h.Mechanisms)
+	mechanisms, err := login.ParseMechanisms(h.Mechanisms, nil)
 	if err != nil {
 		return fmt.Errorf("mechanisms %w", err)
 	}

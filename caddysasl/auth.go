@@ -178,7 +178,7 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 		return fmt.Errorf("max_connections %d: must be more than 0", h.MaxConnections)
 	}
 	var err error
-	if h.server.Mechanisms, err = login.ParseMechanisms(h.Mechanisms); err != nil {
+	if h.server.Mechanisms, err = login.ParseMechanisms(h.Mechanisms, nil); err != nil {
 		return fmt.Errorf("mechanisms %w", err)
 	}
 	switch h.OnUnavailable {

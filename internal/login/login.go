@@ -58,8 +58,15 @@ type Attempt struct {
 	// NoDelegates says that nobody may ask for the mailbox of somebody else, even
 	// if it is the backend's name for the user that does.
 	NoDelegates bool
-	// Secret is the password as it was typed.
-	Secret Secret
+	// Secret is the password as it was typed, or the token of a mechanism that has
+	// one. If OneTime is set, it is neither: what the client proves is another each
+	// time, and Secret is only what tells this exchange from all others.
+	Secret  Secret
+	OneTime bool
+	// Relay, if it is set, is the exchange by which the client logs in at the backend
+	// itself, and there is no password to log in with. User, AuthzID and Secret are
+	// filled in as the exchange shows them.
+	Relay *Relay
 	// Form and Mechanism say how the credentials came.
 	Form      Form
 	Mechanism string
@@ -84,6 +91,7 @@ var ErrUnsafe = errors.New("empty, too long, or with a NUL, CR or LF in it")
 
 // Longer names and passwords than these, in bytes, nobody has. Exchange does not
 // say that such a password is wrong, but that the command is too long.
+// Tokens may be longer.
 const (
 	maxUser   = 1024
 	maxSecret = 6 << 10
@@ -93,7 +101,11 @@ const (
 // that is empty or absurdly long, and any NUL, CR or LF, which could end a command
 // early.
 func (a *Attempt) Check() error {
-	if len(a.User) > maxUser || len(a.AuthzID) > maxUser || len(a.Secret) > maxSecret {
+	most := maxSecret
+	if a.Relay != nil {
+		most = MaxMessage
+	}
+	if len(a.User) > maxUser || len(a.AuthzID) > maxUser || len(a.Secret) > most {
 		return ErrUnsafe
 	}
 	for _, s := range []string{a.User, string(a.Secret)} {
@@ -157,6 +169,10 @@ type Verdict struct {
 	// Everybody says that a throttling backend has not been told who wants to log
 	// in. So it holds off everybody, and not one user.
 	Everybody bool
+	// Final is what the backend said last to the client of a Relay, if that was after
+	// the proof: the client is to be told of it, and to answer, before it is told the
+	// verdict. Its answer means nothing any more. It is nil if there is nothing.
+	Final []byte
 	// Upstream is the address that decided, or that was asked last.
 	Upstream string
 	// Err tells the operator what went wrong. It never holds a secret or a raw
