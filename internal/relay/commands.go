@@ -44,7 +44,8 @@ type commands struct {
 	literal int64
 	line    lineScanner
 	// fault is what the client is told about a command that cannot be relayed.
-	fault string
+	fault    string
+	gathered gathering
 }
 
 type commandState uint8
@@ -76,6 +77,10 @@ const (
 	answered
 	// faulty: the session cannot go on, because of fault.
 	faulty
+	// inviting: the client is to be invited to send a literal.
+	inviting
+	// gathered: what is wanted of the command is there.
+	gathered
 )
 
 const (
@@ -117,6 +122,10 @@ func (c *commands) next(p []byte) (pass, skip int, ev event) {
 			return i, 0, awaits
 		}
 		if dropping {
+			c.keep(p[i:i+n], ev == nothing)
+			if ev == inviting && c.gathered.interest != Pass {
+				c.gathered.announce()
+			}
 			return 0, n, ev
 		}
 		i += n
@@ -160,6 +169,10 @@ func (c *commands) begin(p []byte) (int, event) {
 	}
 	c.answer = c.hook.Intercept(c.name[:c.nameLen])
 	c.drop = c.answer != nil
+	if g := &c.gathered; g.extension != nil && !g.forwarding && !c.drop {
+		g.interest = g.extension.Wants(c.name[:c.nameLen])
+		c.drop = g.interest != Pass
+	}
 	switch string(c.name[:c.nameLen]) {
 	case "IDLE":
 		c.last = waitIdle
@@ -207,7 +220,8 @@ func isTag(b []byte) bool {
 }
 
 func (c *commands) readLine(p []byte) (int, event) {
-	n, found := c.line.scan(p, c.strict.Load() && !c.drop)
+	strict := c.strict.Load() || c.gathered.forwarding && c.gathered.polite
+	n, found := c.line.scan(p, strict && !c.drop)
 	switch found {
 	case lineLoneCR:
 		_, ev := c.fail(faultCR)
@@ -238,7 +252,7 @@ func (c *commands) endLine() event {
 		return ev
 	}
 	if c.drop {
-		return c.endDropped(follows)
+		return c.endDropped(literal, follows)
 	}
 	w := waitNothing
 	switch {
@@ -274,7 +288,10 @@ func (c *commands) endLine() event {
 
 // endDropped is at the end of a line that the backend does not get. A literal
 // that the client waits with is refused by the answer.
-func (c *commands) endDropped(follows bool) event {
+func (c *commands) endDropped(literal, follows bool) event {
+	if c.gathered.interest != Pass {
+		return c.endGathered(literal, follows)
+	}
 	if follows {
 		c.beginLiteral()
 		return nothing

@@ -55,7 +55,9 @@ type ledger struct {
 	// idling is set from the invitation of an IDLE to the client's DONE, or to
 	// its completion if that comes first.
 	idling bool
-	closed bool
+	// turning says that an extension has its turn.
+	turning bool
+	closed  bool
 
 	// opaque is set once both directions are compressed.
 	opaque atomic.Bool
@@ -95,6 +97,24 @@ func (l *ledger) awaitRoom(tag uint32) bool {
 		l.changed.Wait()
 	}
 	return !l.closed
+}
+
+// awaitQuiet returns once no command is under way, and notes that an extension has
+// its turn until endTurn; or false if that never comes.
+func (l *ledger) awaitQuiet() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.open) > 0 && !l.closed {
+		l.changed.Wait()
+	}
+	l.turning = !l.closed
+	return !l.closed
+}
+
+func (l *ledger) endTurn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turning = false
 }
 
 // expect notes that the line about to be sent is to be waited for. A command
@@ -189,7 +209,7 @@ func (l *ledger) done() {
 func (l *ledger) isQuiet() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.open) == 0 || len(l.open) == 1 && l.idling
+	return !l.turning && (len(l.open) == 0 || len(l.open) == 1 && l.idling)
 }
 
 // close lets nobody wait any longer.

@@ -58,6 +58,11 @@ type Options struct {
 	// Interceptor, if not nil, is asked about the commands that the relay does not
 	// answer in any case.
 	Interceptor Interceptor
+	// Extension, if not nil, may have other commands put to the backend in the place of
+	// those of the client.
+	Extension Extension
+	// LiteralPlus says that the backend takes literals without invitation (RFC 7888).
+	LiteralPlus bool
 }
 
 // Stats says what a session has carried and how it ended.
@@ -129,8 +134,10 @@ type Session struct {
 	// alarm wakes directions that are parked, when the session may be idle for
 	// too long.
 	alarm *time.Timer
-	// answers are lines for the client, bye the last one.
+	// answers are lines for the client, bye the last one; turn is what waits for all
+	// commands to be completed.
 	answers, bye []byte
+	turn         *Turn
 	said         sync.Cond
 	// err is why the session ends, once settled; ended says that it has.
 	err            error
@@ -150,6 +157,7 @@ func New(client, backend Leg, o Options) *Session {
 		session: s, src: client.Conn, dst: backend.Conn, pending: client.Pending, raw: socketOf(client.Conn),
 		flow: &upward{session: s, scan: commands{
 			ledger: s.ledger, strict: &s.strict, hook: &refusals{strict: &s.strict, next: o.Interceptor},
+			gathered: gathering{extension: o.Extension, polite: !o.LiteralPlus},
 		}},
 	}
 	s.down = direction{
