@@ -84,8 +84,8 @@ func (s *Session) takeTurn(plan func(*Turn) error, rest []byte) (left, forward [
 		s.turn = nil
 		return nil, nil, errOver
 	}
-	for errors.Is(t.err, ErrKicked) && !s.over.Load() && !s.mute.Load() {
-		s.said.Wait() // the client has to be told first
+	for t.err != nil && !s.over.Load() {
+		s.said.Wait() // who has the error ends the session, and may say why before
 	}
 	return t.client.held, t.forward, t.err
 }
