@@ -1,0 +1,169 @@
+// Package imapext answers IMAP extensions that a backend lacks, with what the backend
+// does know. There is no mail store: what is needed for an answer is asked for, and
+// all that the backend does itself passes untouched.
+//
+// Each extension is a feature in a file of its own, which names its RFC.
+package imapext
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/caddy-imap/caddy-imap/internal/relay"
+)
+
+// feature is one extension.
+type feature struct {
+	// name is what the capability list has.
+	name string
+	// needs are capabilities of the backend without which it cannot be answered.
+	needs []string
+	// native are capabilities of the backend that make it unnecessary, besides its name.
+	native []string
+	// commands are those that it answers, such as "SORT" and "UID SORT".
+	commands map[string]handler
+}
+
+// handler is how a command is answered.
+type handler struct {
+	interest relay.Interest
+	// plan returns how the command is carried out; nil to have it passed on.
+	plan func(s *Session, c *command) func(*relay.Turn) error
+}
+
+// features are all extensions, in the order in which they are listed.
+var features = []*feature{}
+
+// Config is what the sessions of one backend share. It is not changed once in use.
+type Config struct {
+	// Names are the extensions to answer if the backend lacks them, as capability lists
+	// have them. The one name "auto" is all.
+	Names []string
+
+	mu     sync.Mutex
+	offers map[string]*Offer
+}
+
+// Auto is the name for all extensions.
+const Auto = "auto"
+
+// maxOffers is how many different capability lists of a backend are remembered.
+const maxOffers = 16
+
+// Known returns the names of all extensions.
+func Known() []string {
+	names := make([]string, len(features))
+	for i, f := range features {
+		names[i] = f.name
+	}
+	return names
+}
+
+// Offer is what is answered in front of a backend with certain capabilities.
+type Offer struct {
+	// Capabilities are those to be listed besides the backend's.
+	Capabilities []string
+
+	native   map[string]bool
+	commands map[string]handler
+	// uid says that there are commands that begin with UID.
+	uid relay.Interest
+}
+
+// Offer returns what is answered for a backend that has these capabilities after
+// login.
+func (cfg *Config) Offer(caps []string) *Offer {
+	native := make(map[string]bool, len(caps))
+	for _, c := range caps {
+		native[strings.ToUpper(c)] = true
+	}
+	names := make([]string, 0, len(native))
+	for c := range native {
+		names = append(names, c)
+	}
+	slices.Sort(names)
+	key := strings.Join(names, " ")
+	cfg.mu.Lock()
+	defer cfg.mu.Unlock()
+	if o := cfg.offers[key]; o != nil {
+		return o
+	}
+	if cfg.offers == nil || len(cfg.offers) >= maxOffers {
+		cfg.offers = make(map[string]*Offer)
+	}
+	o := cfg.makeOffer(native)
+	cfg.offers[key] = o
+	return o
+}
+
+func (cfg *Config) makeOffer(native map[string]bool) *Offer {
+	o := &Offer{native: native, commands: make(map[string]handler)}
+	for _, f := range features {
+		if !cfg.wants(f.name) || !f.lacking(native) {
+			continue
+		}
+		o.Capabilities = append(o.Capabilities, f.name)
+		for name, h := range f.commands {
+			o.commands[name] = h
+			if strings.HasPrefix(name, "UID ") {
+				o.uid = relay.Whole
+			}
+		}
+	}
+	if len(o.commands) > 0 {
+		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
+	}
+	return o
+}
+
+// wants says whether an extension is to be answered if it is lacking.
+func (cfg *Config) wants(name string) bool {
+	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto || strings.EqualFold(n, name) })
+}
+
+// lacking says whether a backend lacks the extension, and has what it needs.
+func (f *feature) lacking(native map[string]bool) bool {
+	for _, name := range f.native {
+		if native[name] {
+			return false
+		}
+	}
+	for _, name := range f.needs {
+		if !native[name] {
+			return false
+		}
+	}
+	return !native[f.name]
+}
+
+// Session is one client's. It is a relay.Extension.
+type Session struct {
+	offer *Offer
+	// mailbox is what is selected; nil if nothing is.
+	mailbox *mailbox
+}
+
+// NewSession returns a session to which the offer holds.
+func NewSession(o *Offer) *Session { return &Session{offer: o} }
+
+// Wants implements relay.Extension.
+func (s *Session) Wants(name []byte) relay.Interest {
+	if string(name) == "UID" {
+		return s.offer.uid
+	}
+	return s.offer.commands[string(name)].interest
+}
+
+// Plan implements relay.Extension.
+func (s *Session) Plan(text []byte) func(*relay.Turn) error {
+	c := parseCommand(text)
+	h := s.offer.commands[c.name]
+	if h.plan == nil {
+		return nil
+	}
+	return h.plan(s, c)
+}
+
+// Interface guard.
+var _ relay.Extension = (*Session)(nil)
