@@ -6,6 +6,7 @@
 package imapext
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,8 @@ type feature struct {
 	native []string
 	// commands are those that it answers, such as "SORT" and "UID SORT".
 	commands map[string]handler
+	// byName says that "auto" does not have it: its name has to be given.
+	byName bool
 }
 
 // handler is how a command is answered.
@@ -33,13 +36,25 @@ type handler struct {
 }
 
 // features are all extensions, in the order in which they are listed.
-var features = []*feature{}
+var features = []*feature{
+	namespaceFeature,
+	childrenFeature,
+	listExtended,
+	listStatus,
+	specialUse,
+	statusSize,
+}
 
 // Config is what the sessions of one backend share. It is not changed once in use.
 type Config struct {
 	// Names are the extensions to answer if the backend lacks them, as capability lists
 	// have them. The one name "auto" is all.
 	Names []string
+	// SpecialUse has the names of mailboxes, in UTF-8, by what they are for, such as
+	// `\Sent`. A use that is in it is not looked for by the names that are known.
+	SpecialUse map[string][]string
+	// HideFolders says whether folders that hold no mail are left out of lists.
+	HideFolders Switch
 
 	mu     sync.Mutex
 	offers map[string]*Offer
@@ -47,6 +62,17 @@ type Config struct {
 
 // Auto is the name for all extensions.
 const Auto = "auto"
+
+// Switch is an option that can be left to circumstances.
+type Switch uint8
+
+const (
+	// SwitchAuto is on in front of an Exchange, if Names has "auto".
+	SwitchAuto Switch = iota
+	// SwitchOn and SwitchOff are the same in front of everything.
+	SwitchOn
+	SwitchOff
+)
 
 // maxOffers is how many different capability lists of a backend are remembered.
 const maxOffers = 16
@@ -69,7 +95,13 @@ type Offer struct {
 	commands map[string]handler
 	// uid says that there are commands that begin with UID.
 	uid relay.Interest
+	// hide says that folders which hold no mail are left out of lists.
+	hide bool
+	cfg  *Config
 }
+
+// answers says whether an extension is answered here.
+func (o *Offer) answers(name string) bool { return slices.Contains(o.Capabilities, name) }
 
 // Offer returns what is answered for a backend that has these capabilities after
 // login.
@@ -98,9 +130,9 @@ func (cfg *Config) Offer(caps []string) *Offer {
 }
 
 func (cfg *Config) makeOffer(native map[string]bool) *Offer {
-	o := &Offer{native: native, commands: make(map[string]handler)}
+	o := &Offer{native: native, commands: make(map[string]handler), cfg: cfg}
 	for _, f := range features {
-		if !cfg.wants(f.name) || !f.lacking(native) {
+		if !cfg.wants(f) || !f.lacking(native) {
 			continue
 		}
 		o.Capabilities = append(o.Capabilities, f.name)
@@ -111,15 +143,18 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 			}
 		}
 	}
-	if len(o.commands) > 0 {
+	if o.hide = cfg.hides(native); o.hide {
+		maps.Copy(o.commands, hidingCommands)
+	}
+	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
 	}
 	return o
 }
 
 // wants says whether an extension is to be answered if it is lacking.
-func (cfg *Config) wants(name string) bool {
-	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto || strings.EqualFold(n, name) })
+func (cfg *Config) wants(f *feature) bool {
+	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto && !f.byName || strings.EqualFold(n, f.name) })
 }
 
 // lacking says whether a backend lacks the extension, and has what it needs.
