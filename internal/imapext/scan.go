@@ -203,7 +203,7 @@ func (s *scanner) skipWithin(depth int) error {
 // untagged reads the beginning of an untagged response: the number, if it has one, and
 // its name in upper case. What is left is read on.
 func untagged(r []byte) (number uint64, name string, s scanner) {
-	s.rest = bytes.TrimRight(r, "\r\n")
+	s.rest = bytes.TrimSuffix(bytes.TrimSuffix(r, []byte{'\n'}), []byte{'\r'})
 	if !s.take('*') {
 		return 0, "", s
 	}
