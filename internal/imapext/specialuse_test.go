@@ -24,8 +24,8 @@ func exchangeStore() *store {
 	}
 }
 
-// names returns the mailboxes in an answer, with their special uses.
-func names2(lines []string) string {
+// mailboxes returns the mailboxes in an answer, with their special uses.
+func mailboxes(lines []string) string {
 	var out []string
 	for _, line := range lines[:len(lines)-1] {
 		_, _, s := untagged([]byte(line))
@@ -63,7 +63,7 @@ func TestSpecialUse(t *testing.T) {
 		`LIST (SUBSCRIBED) "" *`:             `Entwürfe,INBOX`,
 		`LIST (SUBSCRIBED SPECIAL-USE) "" *`: `Entwürfe\Drafts`,
 	} {
-		got := names2(c.ask(command))
+		got := mailboxes(c.ask(command))
 		if parts := strings.Split(want, ","); len(parts) == 2 {
 			slices.Sort(parts)
 			want = strings.Join(parts, ",")
@@ -74,10 +74,10 @@ func TestSpecialUse(t *testing.T) {
 	}
 	// What the configuration names counts for more, and folders may be shown.
 	c = session(t, &Config{Names: []string{Auto}, HideFolders: SwitchOff, SpecialUse: map[string][]string{`\Drafts`: {"INBOX/Entwürfe"}, `\All`: {"Team/a"}, `\Sent`: nil}}, exchange, exchangeStore().play)
-	if got, want := names2(c.ask(`LIST (SPECIAL-USE) "" *`)), `Archive\Archive,Gelöschte Elemente\Trash,INBOX/Entwürfe\Drafts,Junk-E-Mail\Junk,Team/a\All`; got != want {
+	if got, want := mailboxes(c.ask(`LIST (SPECIAL-USE) "" *`)), `Archive\Archive,Gelöschte Elemente\Trash,INBOX/Entwürfe\Drafts,Junk-E-Mail\Junk,Team/a\All`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got := names2(c.ask(`LIST "" *`)); !strings.Contains(got, "Kalender/Geburtstage") || !strings.Contains(got, "Öffentlich") {
+	if got := mailboxes(c.ask(`LIST "" *`)); !strings.Contains(got, "Kalender/Geburtstage") || !strings.Contains(got, "Öffentlich") {
 		t.Errorf("got %s", got)
 	}
 }
@@ -89,7 +89,7 @@ func TestOwnNames(t *testing.T) {
 	}}
 	c := session(t, &Config{Names: []string{Auto}}, exchange, st.play)
 	// There is no calendar by the mailbox's language, and drafts are by that.
-	if got, want := names2(c.ask(`LIST "" *`)), `Aufgaben,Bozze,Calendar,Entwürfe\Drafts,Gesendete Elemente\Sent,INBOX,Kontakte,Sent Items`; got != want {
+	if got, want := mailboxes(c.ask(`LIST "" *`)), `Aufgaben,Bozze,Calendar,Entwürfe\Drafts,Gesendete Elemente\Sent,INBOX,Kontakte,Sent Items`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if (&Config{Names: []string{"SORT"}}).Offer(strings.Fields(exchange)).hide {
