@@ -130,7 +130,8 @@ func (l *lister) carryOut(c *command) error {
 		if err := l.t.Tell(line); err != nil {
 			return err
 		}
-		if l.r.status == nil || !f.selectable() {
+		if l.r.status == nil || !f.selectable() || l.r.onlySubscribed && !l.subscribed[f.key] {
+			// A parent that is there for what is below it has no status, either.
 			continue
 		}
 		// A mailbox whose status cannot be had has none in the list (RFC 5819 section 2).
