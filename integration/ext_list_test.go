@@ -330,11 +330,17 @@ var listReasons = []struct {
 				}
 			}
 		}},
-	{"A parent that is listed for a mailbox below it keeps \\Noselect with us (RFC 3501 section 7.2.2: \"It is not possible to use this name as a selectable mailbox.\"); Dovecot leaves it away.",
+	{"What cannot be selected keeps \\Noselect where subscriptions are listed (RFC 3501 section 7.2.2: \"It is not possible to use this name as a selectable mailbox.\"); Dovecot leaves it away, and fails to get a status.",
 		func(_ string, dovecot, ours map[string]string) {
 			for name, attrs := range ours {
-				if strings.Contains(attrs, "below") && !strings.Contains(dovecot[name], `\noselect`) {
+				if strings.Contains(attrs, "below") || strings.Contains(attrs, `\subscribed`) {
 					ours[name] = sortWords(strings.ReplaceAll(attrs, `\noselect`, ""))
+					dovecot[name] = sortWords(strings.ReplaceAll(dovecot[name], `\noselect`, ""))
+				}
+			}
+			for line := range dovecot {
+				if strings.HasPrefix(line, "* NO Mailbox doesn't exist") {
+					delete(dovecot, line)
 				}
 			}
 		}},
