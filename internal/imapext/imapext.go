@@ -67,8 +67,6 @@ type Offer struct {
 
 	native   map[string]bool
 	commands map[string]handler
-	// uid says that there are commands that begin with UID.
-	uid relay.Interest
 }
 
 // Offer returns what is answered for a backend that has these capabilities after
@@ -106,9 +104,6 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 		o.Capabilities = append(o.Capabilities, f.name)
 		for name, h := range f.commands {
 			o.commands[name] = h
-			if strings.HasPrefix(name, "UID ") {
-				o.uid = relay.Whole
-			}
 		}
 	}
 	if len(o.commands) > 0 {
@@ -149,9 +144,6 @@ func NewSession(o *Offer) *Session { return &Session{offer: o} }
 
 // Wants implements relay.Extension.
 func (s *Session) Wants(name []byte) relay.Interest {
-	if string(name) == "UID" {
-		return s.offer.uid
-	}
 	return s.offer.commands[string(name)].interest
 }
 

@@ -49,6 +49,7 @@ func (u *upward) carryOut(d *direction, rest []byte) ([]byte, error) {
 		}
 	}
 	if command == nil {
+		s.ledger.commands.Add(1)
 		return rest, nil
 	}
 	g.forwarding = true
