@@ -140,7 +140,7 @@ func (t *Turn) response() ([]byte, error) {
 	in := &t.backend
 	if i := bytes.IndexByte(in.held, '\n'); i >= 0 {
 		// Most are one line that is there already.
-		if _, more := announced(tail(in.held[:i])); !more {
+		if _, more := announced(tail(data(in.held[:i]))); !more {
 			line := in.held[:i+1]
 			in.held = in.held[i+1:]
 			return line, nil
@@ -152,8 +152,12 @@ func (t *Turn) response() ([]byte, error) {
 		if err := t.readLine(); err != nil {
 			return nil, err
 		}
-		size, more := announced(tail(t.whole[start : len(t.whole)-1]))
-		if !more || !mayHaveLiteral(t.whole) {
+		line := t.whole[start : len(t.whole)-1]
+		if start == 0 {
+			line = data(line)
+		}
+		size, more := announced(tail(line))
+		if !more {
 			return t.whole, nil
 		}
 		if err := t.readLiteral(size); err != nil {
@@ -165,22 +169,29 @@ func (t *Turn) response() ([]byte, error) {
 // tail returns the part of a line that may announce a literal, as the scanner has it.
 func tail(line []byte) []byte { return line[max(0, len(line)-maxAnnouncement):] }
 
-// mayHaveLiteral says whether a response is data, and not text in which anything may
-// stand.
-func mayHaveLiteral(r []byte) bool {
-	word, found := bytes.CutPrefix(r, []byte("* "))
-	if !found {
-		return false
+// data returns the part of a response's first line that is data, and not text in which
+// anything may stand.
+func data(line []byte) []byte {
+	rest, found := bytes.CutPrefix(line, []byte("* "))
+	switch {
+	case !found:
+		return nil
+	case len(rest) > 0 && '0' <= rest[0] && rest[0] <= '9':
+		return rest
 	}
-	if i := bytes.IndexAny(word, capabilityEnds); i >= 0 {
-		word = word[:i]
+	n := bytes.IndexAny(rest[:min(len(rest), len(capability)+1)], capabilityEnds)
+	if n < 0 && len(rest) > len(capability) {
+		return rest[len(capability):] // no word that matters is longer
+	}
+	if n < 0 {
+		n = len(rest)
 	}
 	for _, status := range [...]string{"OK", "NO", "BAD", "BYE", "PREAUTH", capability} {
-		if equalFold(word, status) {
-			return false
+		if equalFold(rest[:n], status) {
+			return nil
 		}
 	}
-	return true
+	return rest[n:]
 }
 
 // readLine adds a line to what there is of a response.
