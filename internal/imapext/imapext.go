@@ -6,9 +6,12 @@
 package imapext
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
@@ -23,6 +26,10 @@ type feature struct {
 	native []string
 	// commands are those that it answers, such as "SORT" and "UID SORT".
 	commands map[string]handler
+	// byName says that it is not one of all, but has to be named; instead is another that
+	// it is not offered with.
+	byName  bool
+	instead string
 }
 
 // handler is how a command is answered.
@@ -32,14 +39,30 @@ type handler struct {
 	plan func(s *Session, c *command) func(*relay.Turn) error
 }
 
+// or returns a handler for a command that several features answer. Those that carry it out
+// do so in the same way.
+func (h handler) or(other handler) handler {
+	if h.plan == nil {
+		h.plan = other.plan
+	}
+	if h.interest == relay.Pass || other.interest == relay.Whole {
+		h.interest = other.interest
+	}
+	return h
+}
+
 // features are all extensions, in the order in which they are listed.
-var features = []*feature{}
+var features = []*feature{
+	identification, enabling, unselecting, idling, literalPlus, literalMinus,
+}
 
 // Config is what the sessions of one backend share. It is not changed once in use.
 type Config struct {
 	// Names are the extensions to answer if the backend lacks them, as capability lists
-	// have them. The one name "auto" is all.
+	// have them. The one name "auto" is all but those that have to be named.
 	Names []string
+	// IdleInterval is how often a backend is asked for news while a client is in IDLE.
+	IdleInterval time.Duration
 
 	mu     sync.Mutex
 	offers map[string]*Offer
@@ -51,13 +74,37 @@ const Auto = "auto"
 // maxOffers is how many different capability lists of a backend are remembered.
 const maxOffers = 16
 
-// Known returns the names of all extensions.
+// Known returns the names of all extensions, in alphabetical order.
 func Known() []string {
 	names := make([]string, len(features))
 	for i, f := range features {
 		names[i] = f.name
 	}
+	slices.Sort(names)
 	return names
+}
+
+// Automatic returns the names of those that "auto" stands for, in alphabetical order.
+func Automatic() []string {
+	return slices.DeleteFunc(Known(), func(name string) bool {
+		return slices.ContainsFunc(features, func(f *feature) bool { return f.name == name && f.byName })
+	})
+}
+
+// Check says whether there are extensions of these names.
+func Check(names []string) error {
+	for i, name := range names {
+		isName := func(known string) bool { return strings.EqualFold(name, known) }
+		switch {
+		case name == Auto && len(names) > 1:
+			return errors.New("auto is all extensions; leave out the other names")
+		case name != Auto && !slices.ContainsFunc(Known(), isName):
+			return fmt.Errorf("the extensions are %s; there is no %s", strings.Join(Known(), ", "), name)
+		case slices.ContainsFunc(names[:i], isName):
+			return fmt.Errorf("%s: named twice", name)
+		}
+	}
+	return nil
 }
 
 // Offer is what is answered in front of a backend with certain capabilities.
@@ -65,9 +112,19 @@ type Offer struct {
 	// Capabilities are those to be listed besides the backend's.
 	Capabilities []string
 
+	cfg      *Config
 	native   map[string]bool
 	commands map[string]handler
 }
+
+// IsEmpty says whether nothing is to be answered.
+func (o *Offer) IsEmpty() bool { return len(o.commands) == 0 }
+
+// answers says whether an extension is answered here.
+func (o *Offer) answers(name string) bool { return slices.Contains(o.Capabilities, name) }
+
+// Has says whether the backend has a capability by itself.
+func (o *Offer) Has(capability string) bool { return o.native[capability] }
 
 // Offer returns what is answered for a backend that has these capabilities after
 // login.
@@ -96,25 +153,25 @@ func (cfg *Config) Offer(caps []string) *Offer {
 }
 
 func (cfg *Config) makeOffer(native map[string]bool) *Offer {
-	o := &Offer{native: native, commands: make(map[string]handler)}
+	o := &Offer{cfg: cfg, native: native, commands: make(map[string]handler)}
 	for _, f := range features {
-		if !cfg.wants(f.name) || !f.lacking(native) {
+		if !cfg.wants(f) || !f.lacking(native) || slices.Contains(o.Capabilities, f.instead) {
 			continue
 		}
 		o.Capabilities = append(o.Capabilities, f.name)
 		for name, h := range f.commands {
-			o.commands[name] = h
+			o.commands[name] = o.commands[name].or(h)
 		}
 	}
-	if len(o.commands) > 0 {
+	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
 	}
 	return o
 }
 
 // wants says whether an extension is to be answered if it is lacking.
-func (cfg *Config) wants(name string) bool {
-	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto || strings.EqualFold(n, name) })
+func (cfg *Config) wants(f *feature) bool {
+	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto && !f.byName || strings.EqualFold(n, f.name) })
 }
 
 // lacking says whether a backend lacks the extension, and has what it needs.

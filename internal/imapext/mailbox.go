@@ -73,6 +73,9 @@ func hasCode(text, code string) bool {
 
 // leaveMailbox carries out CLOSE and UNSELECT.
 func leaveMailbox(s *Session, c *command) func(*relay.Turn) error {
+	if c.name == "UNSELECT" && s.offer.answers("UNSELECT") {
+		return unselect(s, c)
+	}
 	return func(t *relay.Turn) error {
 		status, err := s.repeat(t, c, nil)
 		if err != nil {

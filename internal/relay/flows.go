@@ -169,7 +169,7 @@ func (w *downward) attendTo(d *direction, rest []byte) ([]byte, error) {
 			err = ErrKicked
 		}
 		if turn != nil {
-			rest, err = turn.run(w, d, rest, err)
+			rest, err = turn.carryOut(w, d, rest, err)
 		}
 		if err != nil {
 			return nil, err

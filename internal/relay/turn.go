@@ -88,9 +88,9 @@ func (s *Session) takeTurn(plan func(*Turn) error, rest []byte) (left, forward [
 	return t.client.held, t.forward, t.err
 }
 
-// run carries the plan out, unless there is an error already. rest is what the backend
+// carryOut carries the plan out, unless there is an error already. rest is what the backend
 // has said; what is left of it is returned.
-func (t *Turn) run(w *downward, d *direction, rest []byte, err error) (left []byte, _ error) {
+func (t *Turn) carryOut(w *downward, d *direction, rest []byte, err error) (left []byte, _ error) {
 	s := t.session
 	t.err = errOver // unless it comes to an end
 	defer func() {
