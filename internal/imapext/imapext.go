@@ -53,7 +53,7 @@ func (h handler) or(other handler) handler {
 
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
-	identification, enabling, unselecting, idling, literalPlus, literalMinus,
+	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving,
 }
 
 // Config is what the sessions of one backend share. It is not changed once in use.
