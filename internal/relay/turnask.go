@@ -31,7 +31,8 @@ func (s Status) String() string {
 }
 
 // Ask puts a command to the backend and returns how it was completed. each gets the
-// untagged responses, with their line ends, one at a time; it may keep no part of
+// untagged responses, with their line ends, one at a time, and lines that begin with a
+// bracket, as Exchange has them; it may keep no part of
 // them. All are read, even if it returns an error, which Ask then returns. Without each
 // they go to the client.
 //
@@ -109,7 +110,7 @@ func (t *Turn) await(tag string, each func(response []byte) error, invitation bo
 			if invitation {
 				return true, Status{}, failed
 			}
-		case r[0] == '*':
+		case r[0] == '*', r[0] == '[':
 			if failed == nil {
 				failed = each(r)
 			}
