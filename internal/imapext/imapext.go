@@ -8,6 +8,7 @@ package imapext
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +54,7 @@ func (h handler) or(other handler) handler {
 
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
-	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving,
+	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving, compressing,
 }
 
 // Config is what the sessions of one backend share. It is not changed once in use.
@@ -165,6 +166,9 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 	}
 	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
+		if native[compressing.name] {
+			maps.Copy(o.commands, compressing.commands)
+		}
 	}
 	return o
 }
@@ -194,6 +198,8 @@ type Session struct {
 	offer *Offer
 	// mailbox is what is selected; nil if nothing is.
 	mailbox *mailbox
+	// compressed says that the client and we compress what we say.
+	compressed bool
 }
 
 // NewSession returns a session to which the offer holds.
