@@ -55,6 +55,7 @@ func (h handler) or(other handler) handler {
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
 	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving, compressing,
+	appendingMany, replacing,
 }
 
 // Config is what the sessions of one backend share. It is not changed once in use.
