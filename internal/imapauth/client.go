@@ -184,14 +184,7 @@ func (c *Client) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	switch {
-	case c.caps.takePasswords():
-		return nil
-	case c.cfg.Mode == NoTLS:
-		return ErrPrivacy
-	default:
-		return ErrNoMechanism
-	}
+	return c.ready()
 }
 
 // greeting reads the first line. It alone decides; what follows it is read

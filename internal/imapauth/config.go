@@ -107,7 +107,7 @@ func (cfg *Config) Validate() error {
 		return fmt.Errorf("%w: unknown TLS mode %q", ErrConfig, cfg.Mode)
 	}
 	switch cfg.AuthCommand {
-	case "", Keep, Login, Plain:
+	case "", Keep, Login, Plain, XOAuth2, OAuthBearer:
 	default:
 		return fmt.Errorf("%w: unknown command %q to log in with", ErrConfig, cfg.AuthCommand)
 	}

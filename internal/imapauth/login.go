@@ -84,6 +84,9 @@ func (c *Client) login(ctx context.Context, a *login.Attempt, command AuthComman
 	if c.cfg.AuthCommand != "" {
 		command = c.cfg.AuthCommand
 	}
+	if a.Token != (command.mechanism() != "") {
+		return c.signed(login.UnavailableFor(errNoToken))
+	}
 	var v login.Verdict
 	err := c.within(ctx, func(ctx context.Context) error {
 		v = c.decide(ctx, a, command, checkOnly)
@@ -139,7 +142,7 @@ func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthComma
 // authenticate sends the credentials, in one form only, and says what the answer
 // means.
 func (c *Client) authenticate(ctx context.Context, a *login.Attempt, m method) login.Verdict {
-	if m != methodPlain && a.AuthzID != "" {
+	if !m.takesAuthzID() && a.AuthzID != "" {
 		// The backend cannot be told, and must not be asked about someone else.
 		return login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
 	}

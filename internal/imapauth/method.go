@@ -19,11 +19,14 @@ type method uint8
 const (
 	// methodLogin is the LOGIN command (RFC 3501 section 6.2.3).
 	methodLogin method = iota
-	// methodPlain is AUTHENTICATE PLAIN (RFC 4616). It alone can carry an
-	// authorization identity.
+	// methodPlain is AUTHENTICATE PLAIN (RFC 4616). Of those with passwords, it alone
+	// can carry an authorization identity.
 	methodPlain
 	// methodSASLLogin is AUTHENTICATE LOGIN, the last resort.
 	methodSASLLogin
+	// methodXOAuth2 and methodOAuthBearer show a token.
+	methodXOAuth2
+	methodOAuthBearer
 )
 
 // String returns the command.
@@ -33,6 +36,10 @@ func (m method) String() string {
 		return "AUTHENTICATE PLAIN"
 	case methodSASLLogin:
 		return "AUTHENTICATE LOGIN"
+	case methodXOAuth2:
+		return "AUTHENTICATE " + login.XOAuth2
+	case methodOAuthBearer:
+		return "AUTHENTICATE " + login.OAuthBearer
 	default:
 		return "LOGIN"
 	}
@@ -46,6 +53,12 @@ func (caps capabilities) takePasswords() bool {
 // choose picks the method for an attempt: the wanted one, and the other only
 // where the backend does not offer it. There is one at least.
 func choose(caps capabilities, want AuthCommand, a *login.Attempt) method {
+	switch want {
+	case XOAuth2:
+		return methodXOAuth2
+	case OAuthBearer:
+		return methodOAuthBearer
+	}
 	plain := want == Plain || want != Login && a.Form == login.FormAuthenticate
 	if a.AuthzID != "" {
 		// Only PLAIN can say it, so there is nothing to prefer.
@@ -72,6 +85,10 @@ func (c *Client) submit(ctx context.Context, m method, a *login.Attempt) (imapwi
 		return c.submitLogin(ctx, a)
 	case methodPlain:
 		return c.submitSASL(ctx, sasl.NewPlainClient(a.AuthzID, a.User, string(a.Secret)), 1)
+	case methodXOAuth2:
+		return c.submitToken(ctx, a, login.XOAuth2)
+	case methodOAuthBearer:
+		return c.submitToken(ctx, a, login.OAuthBearer)
 	default:
 		return c.submitSASL(ctx, sasl.NewLoginClient(a.User, string(a.Secret)), 2)
 	}

@@ -63,6 +63,9 @@ type Attempt struct {
 	// time, and Secret is only what tells this exchange from all others.
 	Secret  Secret
 	OneTime bool
+	// Token says that Secret is a token, which was got for the user with the password
+	// that he typed, and that the backend is to be shown in its place.
+	Token bool
 	// Relay, if it is set, is the exchange by which the client logs in at the backend
 	// itself, and there is no password to log in with. User, AuthzID and Secret are
 	// filled in as the exchange shows them.
@@ -102,7 +105,7 @@ const (
 // early.
 func (a *Attempt) Check() error {
 	most := maxSecret
-	if a.Relay != nil {
+	if a.Relay != nil || a.Token {
 		most = MaxMessage
 	}
 	if len(a.User) > maxUser || len(a.AuthzID) > maxUser || len(a.Secret) > most {
