@@ -111,7 +111,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.front = imapfront.Config{
 		Banner:          h.Banner,
-		Mechanisms:      h.Mechanisms,
+		Mechanisms:      func() []string { return h.Mechanisms },
 		LoginTimeout:    time.Duration(h.LoginTimeout),
 		MaxAuthFailures: h.MaxAuthFailures,
 		ImplicitTLS:     h.ImplicitTLS,
