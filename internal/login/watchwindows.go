@@ -110,10 +110,7 @@ func (w *gssapiWatcher) Next(message []byte) (proof bool, err error) {
 	w.done = true
 	user := unwrappedName(message)
 	if user == "" {
-		user = "GSSAPI@unknown"
-		if w.attempt.Remote.IsValid() {
-			user = "GSSAPI@" + w.attempt.Remote.String()
-		}
+		user = w.attempt.nameless()
 	}
 	w.attempt.User = user
 	w.attempt.oneTime()
