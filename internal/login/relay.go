@@ -63,8 +63,8 @@ type Relay struct {
 // they show of the client, which is worth nothing before the backend has agreed.
 type Watcher interface {
 	// Next says whether a message is the proof. By then the attempt has all that the
-	// exchange shows. The error is ErrMessage, or wraps it, if no client would say such
-	// a thing; the backend is not asked then.
+	// exchange shows, and Check has nothing against it. The error is ErrMessage, or
+	// wraps it, if no client would say such a thing; the backend is not told then.
 	Next(message []byte) (proof bool, err error)
 }
 
@@ -80,6 +80,9 @@ func NewRelay(mechanism string, a *Attempt, initial []byte, ask func(context.Con
 		return ErrMessage
 	}
 	a.Form, a.Mechanism = FormAuthenticate, mechanism
+	if !hasToken(mechanism) {
+		a.Secret, a.OneTime = Secret(rand.Text()), true
+	}
 	a.Relay = &Relay{Initial: initial, Ask: ask, Watch: w}
 	return nil
 }
@@ -93,8 +96,8 @@ func Dismissal(mechanism string) []byte {
 	return nil
 }
 
-// oneTime makes the attempt's secret one that no other exchange has.
-func (a *Attempt) oneTime() { a.Secret, a.OneTime = Secret(rand.Text()), true }
+// hasToken says whether a mechanism's proof is a token, which is the same each time.
+func hasToken(mechanism string) bool { return mechanism == XOAuth2 || mechanism == OAuthBearer }
 
 // IsRelayed says whether a mechanism is one that is relayed.
 func IsRelayed(mechanism string) bool { return slices.Contains(RelayedForIMAP, mechanism) }
