@@ -17,7 +17,7 @@ func watcher(mechanism string, a *Attempt) Watcher {
 	case NTLM:
 		return &ntlmWatcher{attempt: a}
 	case GSSAPI:
-		return newGSSAPIWatcher(a)
+		return &gssapiWatcher{attempt: a}
 	}
 	return nil
 }

@@ -107,20 +107,10 @@ func ntlmText(message []byte, at int, wide bool) (string, bool) {
 
 // gssapiWatcher reads Kerberos in GSSAPI (RFC 4752). The last message is wrapped, and
 // has whom the client wants to be, if that is somebody else than the ticket says. Who
-// that is only the backend knows. Until there is a name, it is one for the address.
+// that is only the backend knows. So the name is one for the address.
 type gssapiWatcher struct {
 	attempt *Attempt
 	done    bool
-}
-
-// newGSSAPIWatcher names somebody from the start, since a ticket that is no good is
-// refused long before the last message.
-func newGSSAPIWatcher(a *Attempt) *gssapiWatcher {
-	a.User = "GSSAPI@unknown"
-	if a.Remote.IsValid() {
-		a.User = "GSSAPI@" + a.Remote.String()
-	}
-	return &gssapiWatcher{attempt: a}
 }
 
 // Parts of a wrapped message (RFC 4121 section 4.2.6.2).
@@ -154,10 +144,12 @@ func (w *gssapiWatcher) Next(message []byte) (proof bool, err error) {
 	if !ok || plain[0] != noLayer {
 		return false, fmt.Errorf("%w: it is encrypted, or asks for a security layer", ErrMessage)
 	}
-	if name := string(plain[layerBytes:]); name != "" {
-		if err := w.attempt.names(name, ""); err != nil {
-			return false, err
-		}
+	name := string(plain[layerBytes:])
+	if name == "" {
+		name = w.attempt.nameless()
+	}
+	if err := w.attempt.names(name, ""); err != nil {
+		return false, err
 	}
 	return true, nil
 }
