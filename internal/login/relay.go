@@ -112,8 +112,8 @@ func (r *Relay) read(message []byte) ([]byte, bool, error) {
 // they show of the client, which is worth nothing before the backend has agreed.
 type Watcher interface {
 	// Next says whether a message is the proof. By then the attempt has all that the
-	// exchange shows. The error is ErrMessage, or wraps it, if no client would say such
-	// a thing; the backend is not asked then.
+	// exchange shows, and Check has nothing against it. The error is ErrMessage, or
+	// wraps it, if no client would say such a thing; the backend is not told then.
 	Next(message []byte) (proof bool, err error)
 }
 
@@ -130,6 +130,9 @@ func NewRelay(mechanism string, a *Attempt, initial []byte, ask func(context.Con
 	}
 	a.Form, a.Mechanism = FormAuthenticate, mechanism
 	a.Relay = &Relay{Initial: initial, Ask: ask, Watch: w, attempt: a, backendFirst: mechanism == CramMD5}
+	if !hasToken(mechanism) {
+		a.oneTime()
+	}
 	return nil
 }
 
@@ -141,6 +144,9 @@ func Dismissal(mechanism string) []byte {
 	}
 	return nil
 }
+
+// hasToken says whether a mechanism's proof is a token, which is the same each time.
+func hasToken(mechanism string) bool { return mechanism == XOAuth2 || mechanism == OAuthBearer }
 
 // oneTime makes the attempt's secret one that no other exchange has.
 func (a *Attempt) oneTime() { a.Secret, a.OneTime = Secret(rand.Text()), true }
