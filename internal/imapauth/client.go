@@ -185,8 +185,9 @@ func (c *Client) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	relays := len(c.cfg.Relayed) > 0 && c.noteOffers()
 	switch {
-	case c.caps.takePasswords(), len(c.cfg.Relayed) > 0 && len(c.Offers(c.cfg.Relayed)) > 0:
+	case relays, c.caps.takePasswords():
 		return nil
 	case c.cfg.Mode == NoTLS:
 		return ErrPrivacy
