@@ -19,15 +19,22 @@ type method uint8
 const (
 	// methodLogin is the LOGIN command (RFC 3501 section 6.2.3).
 	methodLogin method = iota
-	// methodPlain is AUTHENTICATE PLAIN (RFC 4616). Of those with passwords, it alone
-	// can carry an authorization identity.
+	// methodPlain is AUTHENTICATE PLAIN (RFC 4616). It alone can carry an
+	// authorization identity.
 	methodPlain
 	// methodSASLLogin is AUTHENTICATE LOGIN, the last resort.
 	methodSASLLogin
-	// methodXOAuth2 and methodOAuthBearer show a token.
-	methodXOAuth2
-	methodOAuthBearer
+	// methodRelayed passes on what the client says itself.
+	methodRelayed
 )
+
+// command returns how an attempt is logged in, for Trace.
+func (m method) command(a *login.Attempt) string {
+	if m == methodRelayed {
+		return "AUTHENTICATE " + a.Mechanism
+	}
+	return m.String()
+}
 
 // String returns the command.
 func (m method) String() string {
@@ -36,10 +43,6 @@ func (m method) String() string {
 		return "AUTHENTICATE PLAIN"
 	case methodSASLLogin:
 		return "AUTHENTICATE LOGIN"
-	case methodXOAuth2:
-		return "AUTHENTICATE " + login.XOAuth2
-	case methodOAuthBearer:
-		return "AUTHENTICATE " + login.OAuthBearer
 	default:
 		return "LOGIN"
 	}
@@ -51,13 +54,10 @@ func (caps capabilities) takePasswords() bool {
 }
 
 // choose picks the method for an attempt: the wanted one, and the other only
-// where the backend does not offer it. There is one at least.
-func choose(caps capabilities, want AuthCommand, a *login.Attempt) method {
-	switch want {
-	case XOAuth2:
-		return methodXOAuth2
-	case OAuthBearer:
-		return methodOAuthBearer
+// where the backend does not offer it. It is false if the backend offers none.
+func choose(caps capabilities, want AuthCommand, a *login.Attempt) (m method, ok bool) {
+	if a.Relay != nil {
+		return methodRelayed, caps.has(imap.AuthCap(a.Mechanism))
 	}
 	plain := want == Plain || want != Login && a.Form == login.FormAuthenticate
 	if a.AuthzID != "" {
@@ -68,11 +68,11 @@ func choose(caps capabilities, want AuthCommand, a *login.Attempt) method {
 	canPlain := caps.has(imap.AuthCap(sasl.Plain))
 	switch {
 	case canPlain && (plain || !canLogin):
-		return methodPlain
+		return methodPlain, true
 	case canLogin:
-		return methodLogin
+		return methodLogin, true
 	default:
-		return methodSASLLogin
+		return methodSASLLogin, caps.has(imap.AuthCap(sasl.Login))
 	}
 }
 
@@ -85,10 +85,6 @@ func (c *Client) submit(ctx context.Context, m method, a *login.Attempt) (imapwi
 		return c.submitLogin(ctx, a)
 	case methodPlain:
 		return c.submitSASL(ctx, sasl.NewPlainClient(a.AuthzID, a.User, string(a.Secret)), 1)
-	case methodXOAuth2:
-		return c.submitToken(ctx, a, login.XOAuth2)
-	case methodOAuthBearer:
-		return c.submitToken(ctx, a, login.OAuthBearer)
 	default:
 		return c.submitSASL(ctx, sasl.NewLoginClient(a.User, string(a.Secret)), 2)
 	}

@@ -63,9 +63,6 @@ type Attempt struct {
 	// time, and Secret is only what tells this exchange from all others.
 	Secret  Secret
 	OneTime bool
-	// Token says that Secret is a token, which was got for the user with the password
-	// that he typed, and that the backend is to be shown in its place.
-	Token bool
 	// Relay, if it is set, is the exchange by which the client logs in at the backend
 	// itself, and there is no password to log in with. User, AuthzID and Secret are
 	// filled in as the exchange shows them.
@@ -84,7 +81,8 @@ type Attempt struct {
 	TLS uint16
 	// Secured says that the way was protected, even if TLS is not known.
 	Secured bool
-	// Start is when the credentials were complete.
+	// Start is when the credentials were complete, or the client's last message of a
+	// Relay so far.
 	Start time.Time
 }
 
@@ -105,7 +103,7 @@ const (
 // early.
 func (a *Attempt) Check() error {
 	most := maxSecret
-	if a.Relay != nil || a.Token {
+	if a.Relay != nil {
 		most = MaxMessage
 	}
 	if len(a.User) > maxUser || len(a.AuthzID) > maxUser || len(a.Secret) > most {
