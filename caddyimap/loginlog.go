@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/oauthlogin"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
 
@@ -31,6 +32,7 @@ const hashLength = 6
 const (
 	adviceBackend = "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
 	adviceDrain   = "every upstream of it drains; add another one, or take drain away"
+	adviceToken   = "see that the token_url of its option oauth2 can be reached from here and is trusted, and that the server there has the client, its secret, scopes and permissions as they are set here"
 	adviceConfig  = "see what the handlers and the backends of the configuration are called"
 )
 
@@ -71,6 +73,9 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 	}
 	if errors.Is(v.Err, pool.ErrDraining) {
 		advice = adviceDrain
+	}
+	if errors.Is(v.Err, oauthlogin.ErrNoToken) {
+		advice = adviceToken
 	}
 	a.logger.Error("a password could not be checked, because the backend gave no answer that decides: "+advice,
 		zap.String("backend", backend), zap.String("upstream", v.Upstream), zap.Error(v.Err), zap.String("session", at.ID))

@@ -126,15 +126,15 @@ func TestTokenProtocol(t *testing.T) {
 		answers []string
 		want    string
 	}{
-		"plain NO":              {[]string{"TAG NO no\r\n"}, denied},
-		"error, then NO":        {[]string{"+ e30=\r\n", "TAG NO no\r\n"}, denied},
-		"error, then a code":    {[]string{"+ e30=\r\n", "TAG NO [EXPIRED] no\r\n"}, "denied [EXPIRED]"},
-		"error that is no JSON": {[]string{"+ ***\r\n", "TAG NO no\r\n"}, denied},
-		"error, then an error":  {[]string{"+ e30=\r\n", "+ e30=\r\n"}, unavailable},
-		"error, then BYE":       {[]string{"+ e30=\r\n", "* BYE bye\r\n"}, unavailable},
-		"hangs up":              {[]string{}, unavailable},
-		"hangs up after error":  {[]string{"+ e30=\r\n"}, unavailable},
-		"throttled":             {[]string{"TAG BAD Request is throttled. Suggested Backoff Time: 4711 milliseconds\r\n"}, throttling + " for 4.711s"},
+		"plain NO":                {[]string{"TAG NO no\r\n"}, denied},
+		"error, then NO":          {[]string{"+ e30=\r\n", "TAG NO no\r\n"}, denied},
+		"error, then a code":      {[]string{"+ e30=\r\n", "TAG NO [EXPIRED] no\r\n"}, "denied [EXPIRED]"},
+		"error that is no base64": {[]string{"+ ***\r\n", "TAG NO no\r\n"}, unavailable},
+		"error, then an error":    {[]string{"+ e30=\r\n", "+ e30=\r\n"}, unavailable},
+		"error, then BYE":         {[]string{"+ e30=\r\n", "* BYE bye\r\n"}, unavailable},
+		"hangs up":                {[]string{}, unavailable},
+		"hangs up after error":    {[]string{"+ e30=\r\n"}, unavailable},
+		"throttled":               {[]string{"TAG BAD Request is throttled. Suggested Backoff Time: 4711 milliseconds\r\n"}, throttling + " for 4.711s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := tokenScript(t, tc.answers...)
