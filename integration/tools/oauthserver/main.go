@@ -93,6 +93,7 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 		var response fosite.AccessResponder
 		if response, err = s.provider.NewAccessResponse(ctx, request); err == nil {
 			fmt.Println("granted", request.GetGrantTypes(), user)
+			fmt.Println("token", response.GetAccessToken())
 			s.provider.WriteAccessResponse(ctx, w, request, response)
 			return
 		}
