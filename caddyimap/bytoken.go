@@ -57,7 +57,11 @@ func (b *Backend) byToken(ctx context.Context, a *login.Attempt, show func(conte
 		return v
 	}
 	for again := false; ; again = true {
+		start := time.Now()
 		token, v := b.OAuth2.source.Token(ctx, a.User, a.Secret)
+		if !token.Kept {
+			since(loginPhases.WithLabelValues(b.name, "token"), start)
+		}
 		if v.Result != login.Granted {
 			return v
 		}

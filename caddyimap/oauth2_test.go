@@ -172,6 +172,9 @@ func TestByToken(t *testing.T) {
 			if n := len(fake.Logins()); n != 2 {
 				t.Errorf("%d logins at the backend, want 2", n)
 			}
+			if n := c.metrics()[`caddy_imap_login_phase_duration_seconds_count{backend="online",phase="token"}`]; n < 3 {
+				t.Errorf("measured %v questions, want 3 at least", n)
+			}
 			// The client's mechanism is logged, and not ours.
 			if line := c.log.lines("info", "login")[1]; line["mechanism"] != "PLAIN" {
 				t.Errorf("logged %v", line)
