@@ -77,7 +77,7 @@ func FuzzCommand(f *testing.F) {
 				at += k + len(lit)
 			}
 		}
-		if size > maxCommand {
+		if size > maxMessageLine+maxLine {
 			t.Errorf("a command of %d bytes", size)
 		}
 		if at > consumed {
