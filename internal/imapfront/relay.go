@@ -30,7 +30,7 @@ type relaying struct {
 func (f *front) relay(ctx context.Context, cmd *command, mechanism string, initial []byte) error {
 	x := &relaying{front: f, reached: initial != nil}
 	a := f.attempt()
-	if err := login.NewRelay(mechanism, a, initial, x.ask); err != nil {
+	if err := login.NewRelay(mechanism, a, initial, x.ask); err != nil || len(initial) > login.MaxMessage {
 		return f.bad(cmd, invalidArguments)
 	}
 	a.Relay.Watch = &watched{a.Relay.Watch, x}
@@ -64,8 +64,8 @@ func (x *relaying) ask(ctx context.Context, challenge []byte) ([]byte, error) {
 	}
 	var answer []byte
 	if err == nil {
-		if answer, err = base64.StdEncoding.DecodeString(string(line)); err != nil {
-			err = fmt.Errorf("%w: no base64", login.ErrMessage)
+		if answer, err = base64.StdEncoding.DecodeString(string(line)); err != nil || len(answer) > login.MaxMessage {
+			err = fmt.Errorf("%w: no base64, or too long", login.ErrMessage)
 		}
 	}
 	if err != nil {
