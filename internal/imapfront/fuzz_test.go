@@ -237,12 +237,12 @@ func converse(t *testing.T, input []byte, how uint8) {
 		verdict := login.Verdict{Result: login.Granted}
 		if a.Relay != nil {
 			relayed = true
-			message, proof, err := a.Relay.Start(t.Context())
+			_, proof, err := a.Relay.Start(t.Context())
 			for range 3 {
 				if err != nil || proof {
 					break
 				}
-				message, proof, err = a.Relay.Answer(t.Context(), []byte("challenge"))
+				_, proof, err = a.Relay.Answer(t.Context(), []byte("challenge"))
 			}
 			switch {
 			case err != nil:
