@@ -36,6 +36,8 @@ type Conn struct {
 	written chan struct{}
 	checks  sync.WaitGroup
 	slots   chan struct{} // one element for each running check
+	// exchanges has one for each goroutine of a relayed exchange.
+	exchanges chan struct{}
 	held    chan struct{} // one element for each verdict that is held back
 
 	mu       sync.Mutex
