@@ -38,7 +38,7 @@ type Conn struct {
 	slots   chan struct{} // one element for each running check
 	// exchanges has one for each goroutine of a relayed exchange.
 	exchanges chan struct{}
-	held    chan struct{} // one element for each verdict that is held back
+	held      chan struct{} // one element for each verdict that is held back
 
 	mu       sync.Mutex
 	waiting  map[uint32]*request // requests that wait for a CONT

@@ -189,6 +189,9 @@ func FuzzSecrets(f *testing.F) {
 		"AUTH\t1\tPLAIN\tresp=" + plain("", "sam", password),
 		"AUTH\t1\tPLAIN\tservice=" + password,
 		"CONT\t1\t" + b64(password),
+		"AUTH\t1\tXOAUTH2\tservice=smtp\tresp=" + b64("user=sam\x01auth=Bearer "+password+"\x01\x01"),
+		"AUTH\t1\tOAUTHBEARER\tservice=smtp\nCONT\t1\t" + b64("n,a=s am,\x01auth=Bearer "+password+"\x01\x01"),
+		"AUTH\t1\tCRAM-MD5\tservice=smtp\nCONT\t1\t" + b64(password+" b913a602c7eda7a495b4e6e7334d389"),
 	}
 	for how := range sends {
 		for _, s := range []string{"\n", "!\n", "\tx\nPING\n", "\x00\nAUTH\t1\tPLAIN\tservice=x\trip=fe80::1%x\x01n\tresp=" + plain("", "up", "x") + "\n"} {
@@ -201,13 +204,14 @@ func FuzzSecrets(f *testing.F) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			core, logs := observer.New(zapcore.DebugLevel)
-			p := dial(t, &Server{Logger: zap.New(core), Check: func(ctx context.Context, a *login.Attempt) login.Verdict {
+			b := &backend{challenges: []string{cramAsk}, verdict: login.Verdict{Result: login.Granted, Final: []byte(tokenError)}}
+			p := dial(t, &Server{Logger: zap.New(core), Mechanisms: b.relaying().Mechanisms, Check: func(ctx context.Context, a *login.Attempt) login.Verdict {
 				if a.Remote.Zone() != "" || len(a.Service) > maxService || strings.ContainsAny(a.Service, "\r\n\x00\x1b \"") {
 					t.Errorf("the log would have the address %q and the service %q", a.Remote, a.Service)
 				}
-				return moody(ctx, a)
+				return b.check(ctx, a)
 			}})
-			p.expectGreeting()
+			p.take()
 			go func() {
 				_, _ = io.WriteString(p.nc, hello+sends[int(how)%len(sends)])
 				_, _ = p.nc.Write(input)
