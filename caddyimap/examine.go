@@ -22,7 +22,13 @@ func (b *Backend) UpstreamConfigs() []*imapauth.Config {
 
 // Rename returns the attempt with the name that the backend wants, or nil and the
 // verdict that there is none.
-func (b *Backend) Rename(a *login.Attempt) (*login.Attempt, login.Verdict) { return b.rename(a) }
+func (b *Backend) Rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
+	renamed, v := b.rename(a)
+	if renamed == nil {
+		return nil, v
+	}
+	return b.asDelegate(renamed), v
+}
 
 // FindBackend returns the backend of that name with its name, or the only one if the
 // name is empty.

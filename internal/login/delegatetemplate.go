@@ -46,6 +46,10 @@ func ParseDelegateTemplate(s string) (*DelegateTemplate, error) {
 	return &DelegateTemplate{pieces: pieces}, nil
 }
 
+// UsesDomain says whether the domain of the user's name, if it has one, has any
+// influence on what is made of it.
+func (t *DelegateTemplate) UsesDomain() bool { return (&Template{pieces: t.pieces}).UsesDomain() }
+
 // Expand returns the template's text with the name and the authorization identity
 // that a client sent in it. The error is ErrAmbiguous if that could be taken for a
 // name with other parts.
