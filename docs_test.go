@@ -104,6 +104,7 @@ var (
 func filesOfExamples(t *testing.T) *strings.Replacer {
 	t.Helper()
 	t.Setenv("REDIS_PASSWORD", "for the test alone")
+	t.Setenv("IMAP_MASTER", "for the test alone")
 	ca := imaptest.NewCA(t)
 	leaf := ca.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
 	secret := filepath.Join(t.TempDir(), "secret")

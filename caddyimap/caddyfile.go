@@ -192,6 +192,9 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		dial_timeout <duration>
 //		auth_timeout <duration>
 //		username <template>
+//		delegate <template>
+//		master_user <name>
+//		master_password <password>
 //		auth_command keep|login|plain
 //		probe auto|on|off
 //		max_sessions_per_user <number>
@@ -232,6 +235,9 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"dial_timeout":          glue.Duration(&b.DialTimeout),
 		"auth_timeout":          glue.Duration(&b.AuthTimeout),
 		"username":              glue.Text(&b.Username),
+		"delegate":              glue.Text(&b.Delegate),
+		"master_user":           glue.Text(&b.MasterUser),
+		"master_password":       glue.Text(&b.MasterPassword),
 		"auth_command":          glue.Text(&b.AuthCommand),
 		"probe":                 glue.Text(&b.Probe),
 		"max_sessions_per_user": glue.Number(&b.MaxSessionsPerUser),
@@ -328,6 +334,9 @@ func (b *Backend) unmarshalUpstreams(d *caddyfile.Dispenser) error {
 //		max_auth_failures <number>
 //		banner <text>
 //		trusted_clients <cidr>...
+//		client_certificate {
+//			user <template>
+//		}
 //		capability <+name|-name>...
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -351,7 +360,12 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"max_auth_failures": glue.Number(&h.MaxAuthFailures),
 		"banner":            glue.Text(&h.Banner),
 		"trusted_clients":   glue.List(&h.TrustedClients),
-		"capability":        glue.List(&h.Capability).Repeated(),
+		"client_certificate": glue.Segment(func(d *caddyfile.Dispenser) error {
+			d.Next() // consume the name of the option
+			h.ClientCertificate = new(ClientCertificate)
+			return glue.Options{"user": glue.Text(&h.ClientCertificate.User)}.Block(d)
+		}),
+		"capability": glue.List(&h.Capability).Repeated(),
 	}.Block(d)
 }
 

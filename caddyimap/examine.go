@@ -23,7 +23,13 @@ func (b *Backend) UpstreamConfigs() []*imapauth.Config {
 
 // Rename returns the attempt with the name that the backend wants, or nil and the
 // verdict that there is none.
-func (b *Backend) Rename(a *login.Attempt) (*login.Attempt, login.Verdict) { return b.rename(a) }
+func (b *Backend) Rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
+	renamed, v := b.rename(a)
+	if renamed == nil {
+		return nil, v
+	}
+	return b.asDelegate(renamed), v
+}
 
 // Token returns what makes the attempt with a token of a renamed one with a password; nil
 // if the backend takes passwords. The verdict is Granted if there is a token.

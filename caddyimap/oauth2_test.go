@@ -119,8 +119,8 @@ func (w *world) byTokens(s *tokens, o *OAuth2, addr string) *Backend {
 	return b
 }
 
-// hides fails the test if the log has a token or a secret in it.
-func (c *config) hides(t *testing.T) {
+// hidesTokens fails the test if the log has a token or a secret in it.
+func (c *config) hidesTokens(t *testing.T) {
 	t.Helper()
 	for _, found := range imaptest.Revealed(c.log.bytes(), testSecret, clientSecret, "token-number", "wrong-guess") {
 		t.Errorf("the log has in it %s", found)
@@ -179,7 +179,7 @@ func TestByToken(t *testing.T) {
 			if line := c.log.lines("info", "login")[1]; line["mechanism"] != "PLAIN" {
 				t.Errorf("logged %v", line)
 			}
-			c.hides(t)
+			c.hidesTokens(t)
 		})
 	}
 }
@@ -201,7 +201,7 @@ func TestByTokenForClients(t *testing.T) {
 	if got := logInFrom(t, h, "192.0.2.1", "bob@example.org", testSecret); !strings.HasPrefix(got, "NO [EXPIRED]") {
 		t.Errorf("expired: %s", got)
 	}
-	c.hides(t)
+	c.hidesTokens(t)
 }
 
 // Guesses count as with passwords, whatever the cache has.
@@ -342,7 +342,7 @@ func TestByTokenUnavailable(t *testing.T) {
 	}
 	s.say(0, "")
 	check(t, c.ref(""), attempt(), login.Granted)
-	c.hides(t)
+	c.hidesTokens(t)
 }
 
 // Both together have auth_timeout.
@@ -421,7 +421,7 @@ func TestVerify(t *testing.T) {
 	if n := len(directory.Logins()); n != 7 {
 		t.Errorf("the directory was asked about them")
 	}
-	c.hides(t)
+	c.hidesTokens(t)
 }
 
 // Whom the directory knows is who gets the mailbox.
@@ -470,6 +470,8 @@ func TestOAuth2Setup(t *testing.T) {
 		"client_auth":             {func(b *Backend) { b.OAuth2.ClientAuth = "tls" }, `client_auth "tls": must be one of post, basic`},
 		"mechanism":               {func(b *Backend) { b.OAuth2.Mechanism = "PLAIN" }, `mechanism "PLAIN": must be one of XOAUTH2, OAUTHBEARER`},
 		"auth_command":            {func(b *Backend) { b.AuthCommand = "login" }, "auth_command means nothing"},
+		"master_user":             {func(b *Backend) { b.MasterUser, b.MasterPassword = "m", "n" }, "nor that of a master user"},
+		"delegate":                {func(b *Backend) { b.Delegate = "{imap.user}/{imap.authzid}" }, "delegate means nothing"},
 		"not verified":            {func(b *Backend) { b.OAuth2.Grant = "client_credentials" }, "anybody could log in as anybody"},
 		"verify with password":    {func(b *Backend) { b.OAuth2.Verify = "other" }, "with grant password"},
 		"verify unknown":          {func(b *Backend) { b.OAuth2.Grant, b.OAuth2.Verify = "client_credentials", "nobody" }, "oauth2: verify nobody: "},

@@ -20,6 +20,9 @@ type inquiry struct {
 }
 
 func (g *Guard) decide(ctx context.Context, q inquiry) login.Verdict {
+	if q.attempt.Certificate != nil {
+		return g.vouched(ctx, &q)
+	}
 	now := time.Now()
 	if q.hasSource && !q.exempt && g.memory.banned(q.source, now) {
 		return refusal(ErrBanned)
