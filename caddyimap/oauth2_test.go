@@ -1,6 +1,7 @@
 package caddyimap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -548,5 +549,28 @@ func TestOAuth2Placeholders(t *testing.T) {
 	mu.Unlock()
 	if c.app.Backends["online"].OAuth2.ClientSecret != "{file."+file+"}" {
 		t.Error("the configuration has the secret in it")
+	}
+}
+
+// A client with a token of its own is passed through, and the endpoint is not asked.
+func TestOwnTokenBesideOAuth2(t *testing.T) {
+	w := newWorld(t)
+	s := newTokens(t)
+	fake := w.online(s)
+	c := w.loaded(t, strict(), map[string]*Backend{"online": w.byTokens(s, &OAuth2{}, fake.Addr())})
+	s.mu.Lock()
+	s.valid["own-token"] = testUser
+	s.mu.Unlock()
+	for token, want := range map[string]login.Result{"own-token": login.Granted, "bad-token": login.Denied} {
+		a := attempt()
+		a.User, a.Secret = "", ""
+		ask := func(context.Context, []byte) ([]byte, error) { return nil, login.ErrCancelled }
+		if err := login.NewRelay(login.XOAuth2, a, []byte("user="+testUser+"\x01auth=Bearer "+token+"\x01\x01"), ask); err != nil {
+			t.Fatal(err)
+		}
+		check(t, c.ref(""), a, want)
+	}
+	if n := s.questions(); n != 0 {
+		t.Errorf("%d questions", n)
 	}
 }
