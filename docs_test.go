@@ -107,7 +107,12 @@ func filesOfExamples(t *testing.T) *strings.Replacer {
 	t.Setenv("IMAP_MASTER", "for the test alone")
 	ca := imaptest.NewCA(t)
 	leaf := ca.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
-	return strings.NewReplacer("/etc/ssl/corp-ca.pem", ca.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("for the test alone\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer("/etc/ssl/corp-ca.pem", ca.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile,
+		"/etc/caddy/entra-secret", secret)
 }
 
 // TestSnippets formats, adapts and validates each Caddyfile of the pages. A snippet

@@ -137,7 +137,7 @@ func (r *BackendRef) Replaced() bool {
 // leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
 	return r.attempt(ctx, a, entranceAuth, func(ctx context.Context, a *login.Attempt, b *Backend, on *link, _ bool) login.Verdict {
-		return b.check(ctx, a, imapauth.Plain, on)
+		return b.checkFor(ctx, a, imapauth.Plain, on)
 	})
 }
 

@@ -127,6 +127,10 @@ type Backend struct {
 	// `off`. Default: `off`.
 	ForwardClient string `json:"forward_client,omitempty"`
 
+	// How clients with a password are logged in at a backend that takes only tokens.
+	// Default: they are logged in with the password.
+	OAuth2 *OAuth2 `json:"oauth2,omitempty"`
+
 	name     string
 	guard    guard.Config
 	username *login.Template
@@ -249,8 +253,13 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		b.configs[cfg.Address] = cfg
 		b.offers[cfg.Address] = new(offers)
 	}
+	if b.OAuth2 != nil {
+		if err := b.OAuth2.provision(ctx, b); err != nil {
+			return fmt.Errorf("oauth2: %w", err)
+		}
+	}
 	// A refusal is remembered for these servers and this name only.
-	b.guard.Backend = strings.Join(append([]string{name, b.Username}, b.addresses...), "\x00")
+	b.guard.Backend = strings.Join(slices.Concat([]string{name, b.Username}, b.addresses, b.OAuth2.identity()), "\x00")
 	b.guard.Answers = new(guard.Answers)
 	return b.provisionPool(app)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/oauthlogin"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
 
@@ -33,6 +34,7 @@ const (
 	adviceBackend = "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
 	adviceMaster  = "see what the error says about its master user"
 	adviceDrain   = "every upstream of it drains; add another one, or take drain away"
+	adviceToken   = "see that the token_url of its option oauth2 can be reached from here and is trusted, and that the server there has the client, its secret, scopes and permissions as they are set here"
 	adviceConfig  = "see what the handlers and the backends of the configuration are called"
 )
 
@@ -76,6 +78,8 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 		advice = adviceDrain
 	case errors.Is(v.Err, errNoMaster), errors.Is(v.Err, imapauth.ErrNoAuthzID):
 		advice = adviceMaster
+	case errors.Is(v.Err, oauthlogin.ErrNoToken):
+		advice = adviceToken
 	}
 	what := "a password could not be checked"
 	if at.Certificate != nil {

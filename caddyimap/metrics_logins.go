@@ -37,7 +37,7 @@ var (
 		Namespace: metricsNamespace,
 		Subsystem: metricsSubsystem,
 		Name:      "login_phase_duration_seconds",
-		Help:      "How long the parts of logins took: the guard, the handshake with an upstream, and the backend's answer.",
+		Help:      "How long the parts of logins took: the guard, getting a token, the handshake with an upstream, and the backend's answer.",
 		Buckets:   loginBuckets,
 	}, []string{"backend", "phase"})
 )

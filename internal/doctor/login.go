@@ -91,6 +91,15 @@ func (t *talk) try(c *imapauth.Client, user string, others []string) login.Verdi
 		a = renamed
 	}
 	t.sent = a.User
+	if t.b.Token != nil {
+		with, v := t.b.Token(t.ctx, a)
+		if v.Result != login.Granted {
+			c.Close()
+			t.verdict(imapauth.Event{Step: imapauth.StepLogin, Verdict: v})
+			return v
+		}
+		a = with
+	}
 	v := c.Check(t.ctx, a, imapauth.Plain)
 	if !t.told || v.Result != login.Granted && !t.failed {
 		t.verdict(imapauth.Event{Step: imapauth.StepLogin, Verdict: v})
@@ -141,6 +150,10 @@ func (t *talk) verdict(e imapauth.Event) {
 // denied tells of a refusal, and of other spellings of the name.
 func (t *talk) denied(how string, v login.Verdict) finding {
 	f := finding{fault: Denied, message: how + " is refused"}
+	if v.Err != nil {
+		f.message += ": " + foreign(v.Err.Error())
+		return f
+	}
 	switch v.Code {
 	case imap.ResponseCodeExpired:
 		f.message += ": the password has expired"

@@ -175,6 +175,9 @@ type Verdict struct {
 	// Unanswered says that the backend has the credentials, and that its answer,
 	// if there was one, says nothing about them: it may have counted them.
 	Unanswered bool
+	// Proven says that the password is right, although the login was denied: there is
+	// something else that keeps the user out. It is no guess, and counts as none.
+	Proven bool
 	// Everybody says that a throttling backend has not been told who wants to log
 	// in. So it holds off everybody, and not one user.
 	Everybody bool
