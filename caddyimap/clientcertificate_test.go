@@ -136,14 +136,14 @@ func TestClientCertificate(t *testing.T) {
 				if n := len(c.log.lines("info", "session ended")); n != 3 {
 					t.Errorf("%d sessions have ended", n)
 				}
-				c.hides(masterSecret)
+				c.conceals(masterSecret)
 			})
 		}
 	}
 }
 
-// hides fails if the log or the admin API show a secret.
-func (c *config) hides(secret string) {
+// conceals fails if the log or the admin API show a secret.
+func (c *config) conceals(secret string) {
 	c.tb.Helper()
 	for _, found := range imaptest.Revealed(c.log.bytes(), secret) {
 		c.tb.Errorf("the log shows %s", found)
@@ -340,7 +340,7 @@ func TestMasterUser(t *testing.T) {
 			cl.logIn()
 			cl.ask("z LOGOUT", "* BYE", "z OK")
 			cl.closed()
-			c.hides(masterSecret)
+			c.conceals(masterSecret)
 		})
 	}
 	t.Run("no AUTH=PLAIN", func(t *testing.T) {
