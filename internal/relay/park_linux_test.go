@@ -11,8 +11,12 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-imap/caddy-imap/internal/tlsio"
 )
@@ -369,6 +373,32 @@ func TestDeadlineBehindBytes(t *testing.T) {
 	}
 	_, _ = client.Close(), backend.Close()
 	<-stats
+}
+
+// broken panics for whoever waits for it.
+type broken struct{ syscall.RawConn }
+
+func (broken) Read(func(uintptr) bool) error { panic(errors.New("hunter2")) }
+
+// TestPanicInLot pins that a panic which is no session's own ends nothing, and is
+// logged without its words.
+func TestPanicInLot(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	s, err := newSet(zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.file.Close()
+	if err := s.wake(broken{}); err != nil {
+		t.Errorf("the set is given up: %v", err)
+	}
+	lines := logs.All()
+	if len(lines) != 1 || lines[0].Level != zap.ErrorLevel || lines[0].ContextMap()["panic"] != "*errors.errorString" {
+		t.Fatalf("logged %v", lines)
+	}
+	if stack := fmt.Sprint(lines[0].ContextMap()); !strings.Contains(stack, "broken.Read") || strings.Contains(stack, "hunter2") {
+		t.Errorf("logged %s", stack)
+	}
 }
 
 // late says with all bytes that a deadline is over.
