@@ -80,11 +80,9 @@ func (d *direction) park() bool {
 	if d.raw == nil {
 		return false
 	}
-	left, err := d.session.left()
-	if err != nil {
+	if d.session.setAlarm() != nil {
 		return false
 	}
-	d.session.setAlarm(left)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// Who changes something counts it first, and looks for who is parked then.

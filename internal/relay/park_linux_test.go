@@ -110,6 +110,47 @@ func TestParkedKick(t *testing.T) {
 	})
 }
 
+// TestAlarmBehindKick pins that a direction which was about to be parked when the
+// session was kicked does not put off the end of grace. The other direction may be
+// parked for good by then, in the middle of a line, and this one wait for an answer.
+func TestAlarmBehindKick(t *testing.T) {
+	_, front := tcpPair(t)
+	_, back := tcpPair(t)
+	defer front.Close()
+	defer back.Close()
+	s := New(Leg{Conn: front}, Leg{Conn: back}, Options{Idle: time.Hour})
+	s.mu.Lock()
+	set := make(chan error, 1)
+	go func() { set <- s.setAlarm() }()
+	awaitBlocked(t, "relay.(*Session).setAlarm")
+	s.leave.Store(int64(time.Since(base) + 50*time.Millisecond))
+	s.wake()
+	seen := s.changes.Load()
+	s.mu.Unlock()
+	if err := <-set; err != nil {
+		return // it is over already, and the direction sees that itself
+	}
+	for end := time.Now().Add(patience); s.changes.Load() == seen; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("nobody was woken at the end of grace")
+		}
+	}
+}
+
+// awaitBlocked waits until a goroutine waits for a lock in the function.
+func awaitBlocked(tb testing.TB, function string) {
+	tb.Helper()
+	all := make([]byte, 1<<20)
+	for end := time.Now().Add(patience); time.Now().Before(end); runtime.Gosched() {
+		for g := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
+			if strings.Contains(g, function) && strings.Contains(g, "[sync.Mutex.Lock") {
+				return
+			}
+		}
+	}
+	tb.Fatalf("%s waits for no lock", function)
+}
+
 func TestParkedIdle(t *testing.T) {
 	whileParked(t, Options{Idle: 300 * time.Millisecond}, func(t *testing.T, r *relayed) {
 		time.Sleep(200 * time.Millisecond)

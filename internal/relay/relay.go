@@ -258,16 +258,22 @@ func (s *Session) unpark() {
 	s.down.unpark()
 }
 
-// setAlarm has the session woken after a time, because of a direction that is going
-// to be parked. The latest time counts: it is made from the latest activity.
-func (s *Session) setAlarm(after time.Duration) {
+// setAlarm has the session woken when a direction that is going to be parked may not
+// wait any longer. The error is why it may not wait at all. How long it may is looked
+// up with the lock held: who has looked before a Kick must not set the alarm after it.
+func (s *Session) setAlarm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.alarm == nil {
-		s.alarm = time.AfterFunc(after, s.ring)
-	} else {
-		s.alarm.Reset(after)
+	left, err := s.left()
+	if err != nil {
+		return err
 	}
+	if s.alarm == nil {
+		s.alarm = time.AfterFunc(left, s.ring)
+	} else {
+		s.alarm.Reset(left)
+	}
+	return nil
 }
 
 // ring is called when the alarm goes off.
