@@ -31,6 +31,7 @@ func init() {
 		Short: "Finds out what keeps users from logging in",
 		Long:  checkLong,
 		CobraFunc: func(cmd *cobra.Command) {
+			forManual(cmd)
 			o := new(checkOptions)
 			o.flags(cmd)
 			usage := func(err error) error {
@@ -59,11 +60,11 @@ Postfix's main.cf.
 
 Before there is a configuration, look at a server:
 
-  caddy imap-check --to ex1.corp.example.org
+    caddy imap-check --to ex1.corp.example.org
 
 With one, as the user that Caddy runs as, which may read its files:
 
-  caddy imap-check --config /etc/caddy/Caddyfile --user alice@example.org
+    caddy imap-check --config /etc/caddy/Caddyfile --user alice@example.org
 
 The configuration is loaded as Caddy loads it, modules and placeholders included, and
 not started. Without --config and --to it is the Caddyfile of the current directory.
