@@ -1,0 +1,239 @@
+//go:build integration
+
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/caddy-imap/caddy-imap/internal/imaptest"
+	"github.com/caddy-imap/caddy-imap/internal/login"
+)
+
+// mechDovecot is a Dovecot with every mechanism that we relay. Each login of a test
+// has a user of its own, so that what Dovecot has heard of it can be told apart.
+type mechDovecot struct {
+	*dovecot
+	ca     *imaptest.CA
+	tokens *tokenServer
+
+	mu   sync.Mutex
+	next int
+}
+
+const mechUsers = 300
+
+func mechUser(i int) string { return fmt.Sprintf("user%03d@example.test", i) }
+
+func startMechDovecot(t *testing.T, extra string) *mechDovecot {
+	t.Helper()
+	d := &mechDovecot{ca: imaptest.NewCA(t), tokens: newTokenServer(t)}
+	password := secret("Everybody-Has-This-33")
+	users := make(map[string]string)
+	for i := range mechUsers {
+		users[mechUser(i)] = password
+	}
+	d.dovecot = startDovecot(t, dovecotSettings{
+		Cert:       d.ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3", "localhost"}}),
+		Mechanisms: "plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer",
+		Passdb:     "mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256",
+		Extra:      d.tokens.Settings(t) + "service imap-login {\n service_count = 0\n}\n" + extra,
+	}, users)
+	return d
+}
+
+// Secrets returns a user whom nobody else has, and what he proves by a mechanism that
+// he is one: first what is wrong, and then what is right.
+func (d *mechDovecot) Secrets(mechanism string) (user, bad, good string) {
+	d.mu.Lock()
+	i := d.next
+	d.next++
+	d.mu.Unlock()
+	if i >= mechUsers {
+		panic("more users are needed")
+	}
+	user = mechUser(i)
+	if mechanism == login.XOAuth2 || mechanism == login.OAuthBearer {
+		// As long as those of Microsoft.
+		filler := strings.Repeat("abcdefgh", 190)
+		return user, d.tokens.Issue("", fmt.Sprintf("Bad-Token-%d-%s", i, filler)), d.tokens.Issue(user, fmt.Sprintf("Good-Token-%d-%s", i, filler))
+	}
+	return user, secret(fmt.Sprintf("Not-His-Password-%d", i)), d.passwords[user]
+}
+
+// dovecotFailed is what Dovecot logs of a connection that ends without a login; it has
+// counted the attempts.
+var dovecotFailed = regexp.MustCompile(`imap-login: Info: .*\(auth failed, (\d+) attempts in \d+ secs\): user=<([^>]*)>, method=([^,]*),`)
+
+// Failed counts the attempts of a user that Dovecot has refused on connections that are
+// over, and names their mechanisms.
+func (d *mechDovecot) Failed(user string) (n int, methods []string) {
+	for _, m := range dovecotFailed.FindAllStringSubmatch(d.Log(), -1) {
+		if m[2] == user {
+			more, _ := strconv.Atoi(m[1])
+			n += more
+			methods = append(methods, m[3])
+		}
+	}
+	return n, methods
+}
+
+// WantFailed waits until Dovecot has refused an attempt of a user, and complains about
+// any more.
+func (d *mechDovecot) WantFailed(t *testing.T, user, mechanism string) {
+	t.Helper()
+	eventually(t, "Dovecot to have refused "+user, func() error {
+		if n, _ := d.Failed(user); n == 0 {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	if n, methods := d.Failed(user); n != 1 || !strings.EqualFold(methods[0], mechanism) {
+		t.Errorf("%s was refused %d times with %q, want once with %s", user, n, methods, mechanism)
+	}
+}
+
+// Direct is Dovecot as clients see it without us.
+func (d *mechDovecot) Direct() place {
+	return place{name: "Dovecot", imap: d.IMAP(), imaps: d.IMAPS(), host: "127.0.0.3", root: d.ca.File()}
+}
+
+// mechProxy is us before a mechDovecot.
+type mechProxy struct {
+	*caddyServer
+	d *mechDovecot
+	// imap and imaps offer everything, and those called tokens XOAUTH2 and no
+	// OAUTHBEARER.
+	imap, imaps, tokens, tokensTLS string
+	// auth is for mail servers, and socket the same as a path.
+	auth, socket string
+}
+
+func startMechProxy(t *testing.T, d *mechDovecot, guard string) *mechProxy {
+	t.Helper()
+	p := &mechProxy{
+		d: d, imap: freeAddr(t), imaps: freeAddr(t), tokens: freeAddr(t), tokensTLS: freeAddr(t),
+		auth: freeAddr(t), socket: filepath.Join(shortDir(t), "auth"),
+	}
+	all := "PLAIN LOGIN " + strings.Join(append(challenges, tokens...), " ")
+	route := func(addr, handler string, options ...string) string {
+		return fmt.Sprintf("%s {\nroute {\n%s exchange {\n%s\n}\n}\n}\n", addr, handler, strings.Join(options, "\n"))
+	}
+	p.caddyServer = startCaddy(t, fmt.Sprintf("imap {\nhostname mail.internal localhost\nguard {\n%s\n}\nbackend exchange {\n%s\n}\n}\nlayer4 {\n%s}\n",
+		guard, upstream(d.IMAP(), d.ca),
+		route(p.imap, "imap", "mechanisms "+all)+
+			route(p.imaps, "imap", "implicit_tls", "mechanisms "+all)+
+			route(p.tokens, "imap", "mechanisms XOAUTH2")+
+			route(p.tokensTLS, "imap", "implicit_tls", "mechanisms XOAUTH2")+
+			route(p.auth, "dovecot_auth", "mechanisms "+all)+
+			route("unix/"+p.socket+"|0666", "dovecot_auth", "mechanisms "+all)))
+	awaitCertificate(t, p.imap)
+	p.Roots()
+	eventually(t, "the mechanisms of Dovecot to be known", func() error {
+		_, caps := dialSecure(t, p.imap).Cmd("CAPABILITY")
+		if offered := strings.Join(caps, " "); !strings.Contains(offered, "AUTH=SCRAM-SHA-256") {
+			return errors.New(offered)
+		}
+		return nil
+	})
+	return p
+}
+
+// Place is where IMAP clients log in.
+func (p *mechProxy) Place(mechanism string) place {
+	at := place{name: "proxy", imap: p.imap, imaps: p.imaps, host: "localhost", root: p.RootFile()}
+	if mechanism == login.XOAuth2 {
+		at.imap, at.imaps = p.tokens, p.tokensTLS
+	}
+	return at
+}
+
+// WantLogged waits for the line of a login in our log, and complains about any more.
+func (p *mechProxy) WantLogged(t *testing.T, result, service, user, mechanism string) {
+	t.Helper()
+	words := []string{`"msg":"login"`, `"result":"` + result + `"`, `"service":"` + service + `"`, `"user":"` + user + `"`, `"mechanism":"` + mechanism + `"`}
+	eventually(t, fmt.Sprintf("a line of the log with %q", words), func() error {
+		if len(p.LogLines(words...)) == 0 {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	if lines := p.LogLines(words...); len(lines) != 1 {
+		t.Errorf("the log has %d lines with %q, want one", len(lines), words)
+	}
+}
+
+// crew runs subtests side by side: they mostly wait for servers.
+type crew struct {
+	t     *testing.T
+	all   sync.WaitGroup
+	slots chan struct{}
+}
+
+func newCrew(t *testing.T) *crew { return &crew{t: t, slots: make(chan struct{}, 8)} }
+
+func (c *crew) Run(name string, f func(t *testing.T)) {
+	c.slots <- struct{}{}
+	c.all.Go(func() {
+		defer func() { <-c.slots }()
+		c.t.Run(name, f)
+	})
+}
+
+func (c *crew) Wait() { c.all.Wait() }
+
+// Every client logs in with every mechanism that it has, by each port, at Dovecot
+// itself and through us. A wrong secret is refused, and Dovecot hears of it once.
+func TestMechanisms(t *testing.T) {
+	need(t, "dovecot", "curl", "gsasl", "mbsync", "python3")
+	d := startMechDovecot(t, "")
+	try := func(t *testing.T, c mechClient, at place, implicit bool, mechanism string) string {
+		user, bad, good := d.Secrets(mechanism)
+		if out, err := c.login(t, at, implicit, mechanism, user, bad); err == nil {
+			t.Errorf("it gets in with a wrong secret:\n%s", out)
+		}
+		d.WantFailed(t, user, mechanism)
+		if out, err := c.login(t, at, implicit, mechanism, user, good); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		d.WantLogins(user, 1)
+		return user
+	}
+	t.Run("Dovecot", func(t *testing.T) {
+		crew := newCrew(t)
+		for _, c := range mechClients {
+			for _, mechanism := range c.mechanisms {
+				if c.fault == nil || c.fault(mechanism) == "" {
+					crew.Run(c.name+" "+mechanism, func(t *testing.T) { try(t, c, d.Direct(), false, mechanism) })
+				}
+			}
+		}
+		crew.Wait()
+	})
+	p := startMechProxy(t, d, "source_failures 1000\nfailure_delay 1ms")
+	t.Run("proxy", func(t *testing.T) {
+		crew := newCrew(t)
+		for _, c := range mechClients {
+			for _, mechanism := range c.mechanisms {
+				for _, implicit := range []bool{false, true} {
+					if implicit && c.startTLS {
+						continue
+					}
+					crew.Run(fmt.Sprintf("%s %s, implicit %v", c.name, mechanism, implicit), func(t *testing.T) {
+						user := try(t, c, p.Place(mechanism), implicit, mechanism)
+						p.WantLogged(t, "denied", "imap", user, mechanism)
+						p.WantLogged(t, "granted", "imap", user, mechanism)
+					})
+				}
+			}
+		}
+		crew.Wait()
+	})
+	p.Stop()
+}
