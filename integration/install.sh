@@ -16,7 +16,7 @@ wanted=(
 	"curl:curl:IMAP as curl speaks it"
 	"gsasl:gsasl:logins with SCRAM and others, by the IMAP and SMTP of GNU SASL"
 	"mbsync:isync:logins with SCRAM and others, by Cyrus SASL"
-	"/usr/lib/x86_64-linux-gnu/sasl2/libscram.so:libsasl2-modules:SCRAM in Cyrus SASL"
+	"/usr/lib/*/sasl2/libscram.so:libsasl2-modules:SCRAM in Cyrus SASL"
 	"python3:python3:logins with tokens and others, by Python's imaplib and smtplib"
 	"openssl:openssl:the dialogue of the README"
 	"fail2ban-regex:fail2ban:the filter for fail2ban"
@@ -30,7 +30,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 missing=()
 has() {
 	case $1 in
-	/*) [ -e "$1" ] ;;
+	/*) compgen -G "$1" >/dev/null ;;
 	*--*) perl -M"${1/--/::}" -e 1 2>/dev/null ;;
 	*) command -v "$1" >/dev/null ;;
 	esac
