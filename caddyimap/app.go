@@ -90,6 +90,7 @@ type App struct {
 	files    []tls.Certificate
 	storage  certmagic.Storage
 	guardRun *guardRun
+	learning learning
 	events   *eventQueue
 	// ctx is for its end only; nothing is done with it that takes time.
 	ctx    caddy.Context
@@ -193,6 +194,7 @@ func (a *App) started() {
 	a.ran.Store(true)
 	a.beginMetrics()
 	a.startPools()
+	a.startLearning()
 	apps.start(a)
 	a.events.begin()
 	a.manageCertificates()
@@ -202,6 +204,7 @@ func (a *App) started() {
 // begun with this app is told of by that one.
 func (a *App) Stop() error {
 	a.retire()
+	a.stopLearning()
 	a.stopPools()
 	a.events.stop()
 	return a.stopGuard()

@@ -109,6 +109,10 @@ type Backend struct {
 	configs   map[string]*imapauth.Config
 	pool      *pool.Pool
 	measures  func() *loginMeasures
+	// relayed are the mechanisms that handlers of this configuration pass on, and
+	// offers what is known of them at the upstreams.
+	relayed []string
+	offers  map[string]*offers
 }
 
 // Upstream is one server of a backend.
@@ -184,6 +188,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 			"use tls_trust_pool and tls_server_name instead of tls_insecure_skip_verify", zap.String("backend", name))
 	}
 	b.configs = make(map[string]*imapauth.Config, len(b.Upstreams))
+	b.offers = make(map[string]*offers, len(b.Upstreams))
 	for i, u := range b.Upstreams {
 		if u == nil || u.Dial == "" {
 			return fmt.Errorf("upstream %d: it has no address; set dial", i)
@@ -209,6 +214,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		}
 		b.addresses = append(b.addresses, cfg.Address)
 		b.configs[cfg.Address] = cfg
+		b.offers[cfg.Address] = new(offers)
 	}
 	// A refusal is remembered for these servers and this name only.
 	b.guard.Backend = strings.Join(append([]string{name, b.Username}, b.addresses...), "\x00")

@@ -46,8 +46,12 @@ type Handler struct {
 	// then. Default: `false`.
 	InsecureAuth bool `json:"insecure_auth,omitempty"`
 
-	// The SASL mechanisms to offer, out of `PLAIN` and `LOGIN`. The command
-	// LOGIN is always there. Default: both.
+	// The SASL mechanisms to offer: `PLAIN` and `LOGIN`, which bring us a password,
+	// and those that the client carries out with the backend itself, while we pass on
+	// what they say: `XOAUTH2`, `OAUTHBEARER`, `SCRAM-SHA-256`, `SCRAM-SHA-1`,
+	// `CRAM-MD5`, `NTLM` and `GSSAPI`. Of these, clients are offered what the backend
+	// is known to offer. The command LOGIN is there with `PLAIN` or `LOGIN`. Default:
+	// `PLAIN` and `LOGIN`.
 	Mechanisms []string `json:"mechanisms,omitempty"`
 
 	// How long a client may take to log in, TLS included. Default: `1m`.
@@ -109,9 +113,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.setDefaults(caddy.NewReplacer()); err != nil {
 		return err
 	}
+	mechanisms, err := backend.Mechanisms(h.Mechanisms)
+	if err != nil {
+		return err
+	}
 	h.front = imapfront.Config{
 		Banner:          h.Banner,
-		Mechanisms:      h.Mechanisms,
+		Mechanisms:      mechanisms,
 		LoginTimeout:    time.Duration(h.LoginTimeout),
 		MaxAuthFailures: h.MaxAuthFailures,
 		ImplicitTLS:     h.ImplicitTLS,
@@ -161,7 +169,7 @@ func (h *Handler) setDefaults(repl *caddy.Replacer) error {
 	if len(h.Banner) > maxBanner || strings.ContainsFunc(h.Banner, isNotText) {
 		return fmt.Errorf("banner %q: must be at most %d printable ASCII characters", h.Banner, maxBanner)
 	}
-	mechanisms, err := login.ParseMechanisms(h.Mechanisms, nil)
+	mechanisms, err := login.ParseMechanisms(h.Mechanisms, login.RelayedForIMAP)
 	if err != nil {
 		return fmt.Errorf("mechanisms %w", err)
 	}

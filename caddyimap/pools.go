@@ -81,10 +81,10 @@ func (a *App) stopPools() {
 
 // open logs a renamed attempt in. Without an auth_command the one given is used.
 // The session is the upstream's until its End is called.
-func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) (session *login.Session, v login.Verdict) {
+func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand, on *link) (session *login.Session, v login.Verdict) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
-	c, lease, v := b.connect(ctx, a)
+	c, lease, v := b.linked(ctx, a, on)
 	if c == nil {
 		return nil, v
 	}
@@ -105,10 +105,10 @@ func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.A
 
 // check logs a renamed attempt in and out again. Without an auth_command the one given is
 // used.
-func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) login.Verdict {
+func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand, on *link) login.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
-	c, lease, v := b.connect(ctx, a)
+	c, lease, v := b.linked(ctx, a, on)
 	if c == nil {
 		return v
 	}

@@ -177,10 +177,11 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 	if h.MaxConnections < 0 {
 		return fmt.Errorf("max_connections %d: must be more than 0", h.MaxConnections)
 	}
-	var err error
-	if h.server.Mechanisms, err = login.ParseMechanisms(h.Mechanisms, nil); err != nil {
+	mechanisms, err := login.ParseMechanisms(h.Mechanisms, nil)
+	if err != nil {
 		return fmt.Errorf("mechanisms %w", err)
 	}
+	h.server.Mechanisms = func() []string { return mechanisms }
 	switch h.OnUnavailable {
 	case "", "disconnect":
 		h.server.OnUnavailable = dovecotauth.Disconnect

@@ -56,7 +56,7 @@ func TestSetUp(t *testing.T) {
 	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		t.Fatal(err)
 	}
-	if m := h.server.Mechanisms; len(m) != 1 || m[0] != "LOGIN" {
+	if m := h.server.Mechanisms(); len(m) != 1 || m[0] != "LOGIN" {
 		t.Errorf("mechanisms %q", m)
 	}
 	for user, want := range map[string]string{

@@ -64,9 +64,11 @@ const (
 // Server serves connections of the auth-client protocol, version 1.2. Its
 // fields must not change while it serves. It is safe for concurrent use.
 type Server struct {
-	// Mechanisms are the SASL mechanisms to offer, in this order, out of those
-	// of login.Mechanisms. Default: PLAIN and LOGIN.
-	Mechanisms []string
+	// Mechanisms returns the SASL mechanisms that are offered at the moment, in this
+	// order, out of login.Mechanisms and login.RelayedForAll. It is called for each
+	// greeting and each AUTH, and what it returns is not changed. Default: PLAIN and
+	// LOGIN.
+	Mechanisms func() []string
 	// Deadline is how long a check may take. When it has passed, the answer is
 	// as if Check had returned an unavailable verdict. Default: DefaultDeadline.
 	Deadline time.Duration
@@ -96,10 +98,10 @@ type Server struct {
 }
 
 func (s *Server) mechanisms() []string {
-	if len(s.Mechanisms) == 0 {
+	if s.Mechanisms == nil {
 		return login.Mechanisms
 	}
-	return s.Mechanisms
+	return s.Mechanisms()
 }
 
 func (s *Server) deadline() time.Duration {

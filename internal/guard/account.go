@@ -144,7 +144,9 @@ func (a *account) settle(cfg *Config, s *settlement, now instant) {
 	case login.Granted:
 		a.grant(cfg, s.ticket, now)
 	case login.Denied:
-		a.refuse(s.ticket, s.code, now)
+		if !s.oneTime {
+			a.refuse(s.ticket, s.code, now)
+		}
 	}
 	a.wake()
 }

@@ -74,6 +74,11 @@ type Config struct {
 	// AuthCommand says how credentials are sent. If it is empty, the caller of
 	// Open or Check decides.
 	AuthCommand AuthCommand
+	// Relayed are the mechanisms of clients that are passed on. A backend that takes
+	// no passwords can be used if it offers one of them. Offered, if it is set, is
+	// told which of them it does, whenever a connection is prepared.
+	Relayed []string
+	Offered func(mechanisms []string)
 	// Probe says whether a granted login is checked by another command.
 	Probe ProbeMode
 	// Forward says how the backend is told where the client is.

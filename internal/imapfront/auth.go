@@ -40,7 +40,7 @@ func (f *front) authenticate(ctx context.Context, cmd *command) error {
 		return f.bad(cmd, invalidArguments)
 	}
 	mechanism := strings.ToUpper(words[1])
-	if !slices.Contains(f.cfg.Mechanisms, mechanism) {
+	if !slices.Contains(f.mechanisms(), mechanism) {
 		f.printf("%s NO [%s] Unsupported authentication mechanism.", cmd.tag, imap.ResponseCodeCannot)
 		return nil
 	}

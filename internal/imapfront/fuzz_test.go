@@ -206,7 +206,7 @@ func converse(t *testing.T, input []byte, how uint8) {
 	conn.segments = append(conn.segments, nil)
 	sent := bytes.Join(conn.segments, nil)
 	cfg := &Config{
-		Banner: "fuzz", Mechanisms: login.Mechanisms, LoginTimeout: time.Minute, MaxAuthFailures: 3,
+		Banner: "fuzz", LoginTimeout: time.Minute, MaxAuthFailures: 3,
 		TLS: serverTLS(t), InsecureAuth: how&1 != 0,
 	}
 	client := Client{Conn: conn}

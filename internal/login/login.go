@@ -81,7 +81,8 @@ type Attempt struct {
 	TLS uint16
 	// Secured says that the way was protected, even if TLS is not known.
 	Secured bool
-	// Start is when the credentials were complete.
+	// Start is when the credentials were complete, or the client's last message of a
+	// Relay so far.
 	Start time.Time
 }
 

@@ -85,9 +85,14 @@ func (t *Template) UsesDomain() bool {
 	return false
 }
 
+// IsIdentity says whether every name stays what it is.
+func (t *Template) IsIdentity() bool {
+	return len(t.pieces) == 1 && t.pieces[0] == (piece{placeholder: placeholderUser})
+}
+
 // Expand returns the template's text with the name that a user typed in it.
 func (t *Template) Expand(user string) string {
-	if len(t.pieces) == 1 && t.pieces[0] == (piece{placeholder: placeholderUser}) {
+	if t.IsIdentity() {
 		return user
 	}
 	local, domain := SplitUser(user)
