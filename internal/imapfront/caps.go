@@ -20,7 +20,8 @@ func (f *front) capabilities() string {
 		for _, mech := range f.mechanisms() {
 			caps = append(caps, "AUTH="+mech)
 		}
-	} else {
+	}
+	if !f.mayLogin() {
 		caps = append(caps, string(imap.CapLoginDisabled))
 	}
 	return f.amend(caps)
