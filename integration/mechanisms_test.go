@@ -135,14 +135,20 @@ func startMechProxy(t *testing.T, d *mechDovecot, guard string) *mechProxy {
 			route("unix/"+p.socket+"|0666", "dovecot_auth", "mechanisms "+all)))
 	awaitCertificate(t, p.imap)
 	p.Roots()
-	eventually(t, "the mechanisms of Dovecot to be known", func() error {
-		_, caps := dialSecure(t, p.imap).Cmd("CAPABILITY")
-		if offered := strings.Join(caps, " "); !strings.Contains(offered, "AUTH=SCRAM-SHA-256") {
+	awaitMechanism(t, p.imap, login.ScramSHA256)
+	return p
+}
+
+// awaitMechanism waits until a mechanism of the backend is offered.
+func awaitMechanism(t *testing.T, addr, mechanism string) {
+	t.Helper()
+	eventually(t, "the mechanisms of the backend to be known", func() error {
+		_, caps := dialSecure(t, addr).Cmd("CAPABILITY")
+		if offered := strings.Join(caps, " ") + " "; !strings.Contains(offered, "AUTH="+mechanism+" ") {
 			return errors.New(offered)
 		}
 		return nil
 	})
-	return p
 }
 
 // Place is where IMAP clients log in.

@@ -110,6 +110,12 @@ func gsaslLogin(t *testing.T, at place, _ bool, mechanism, user, secret string) 
 }
 
 func mbsyncLogin(t *testing.T, at place, implicit bool, mechanism, user, secret string) (string, error) {
+	out, err := mbsyncCommand(t, at, implicit, mechanism, user, secret).CombinedOutput()
+	return string(out), err
+}
+
+func mbsyncCommand(t *testing.T, at place, implicit bool, mechanism, user, secret string) *exec.Cmd {
+	t.Helper()
 	dir := shortDir(t)
 	kind, addr := "STARTTLS", at.imap
 	if implicit {
@@ -138,8 +144,7 @@ Near :near:
 Create Near
 SyncState *
 `, at.host, port(t, addr), user, secret, kind, at.root, mechanism, dir, dir))
-	out, err := exec.Command("mbsync", "--verbose", "--config", config, "all").CombinedOutput()
-	return string(out), err
+	return exec.Command("mbsync", "--verbose", "--config", config, "all")
 }
 
 const imaplibScript = `
