@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -34,6 +35,12 @@ const (
 	// continueTimeout is how long a request waits for the CONT of its client,
 	// as in Dovecot. Postfix abandons requests without a word.
 	continueTimeout = 150 * time.Second
+	// relayTimeout is the same for a request whose exchange is relayed, which keeps
+	// the backend waiting.
+	relayTimeout = 30 * time.Second
+	// maxChallenge bounds what the backend may ask a client, in base64: no line is
+	// longer than the longest that we take.
+	maxChallenge = 16 << 10
 
 	// maxChecks is the number of passwords that are checked at a time for one
 	// connection. While there are that many, nothing is read from it.
@@ -156,6 +163,18 @@ func (c *Conn) Serve(ctx context.Context) error {
 // connections counts connections, since each tells its client a different CUID.
 var connections atomic.Uint32
 
+// flags tell a client how much a mechanism reveals, as Dovecot does: some clients
+// use none with plaintext unless TLS protects it.
+var flags = map[string]string{
+	sasl.Plain:        "\tplaintext",
+	sasl.Login:        "\tplaintext",
+	login.XOAuth2:     "\tplaintext",
+	login.OAuthBearer: "\tplaintext",
+	login.CramMD5:     "\tdictionary\tactive",
+	login.ScramSHA1:   "\tmutual-auth",
+	login.ScramSHA256: "\tmutual-auth",
+}
+
 // greet returns all that the server says before it reads. The order matters:
 // Postfix and Exim look for the mechanisms before SPID. So does the size:
 // Radicale reads at most 1024 bytes, once.
@@ -163,7 +182,7 @@ func greet(mechanisms []string) []byte {
 	var b strings.Builder
 	b.WriteString("VERSION\t1\t2\n")
 	for _, m := range mechanisms {
-		b.WriteString("MECH\t" + m + "\tplaintext\n")
+		b.WriteString("MECH\t" + m + flags[m] + "\n")
 	}
 	b.WriteString("SPID\t" + strconv.Itoa(os.Getpid()) + "\n")
 	b.WriteString("CUID\t" + strconv.FormatUint(uint64(connections.Add(1)), 10) + "\n")
