@@ -31,7 +31,7 @@ const mechUsers = 300
 
 func mechUser(i int) string { return fmt.Sprintf("user%03d@example.test", i) }
 
-func startMechDovecot(t *testing.T, extra string) *mechDovecot {
+func startMechDovecot(t *testing.T) *mechDovecot {
 	t.Helper()
 	d := &mechDovecot{ca: imaptest.NewCA(t), tokens: newTokenServer(t)}
 	password := secret("Everybody-Has-This-33")
@@ -40,10 +40,21 @@ func startMechDovecot(t *testing.T, extra string) *mechDovecot {
 		users[mechUser(i)] = password
 	}
 	d.dovecot = startDovecot(t, dovecotSettings{
-		Cert:       d.ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3", "localhost"}}),
+		Cert:       d.ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3", "127.0.0.4", "localhost"}}),
 		Mechanisms: "plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer",
 		Passdb:     "mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256",
-		Extra:      d.tokens.Settings(t) + "service imap-login {\n service_count = 0\n}\n" + extra,
+		Extra: d.tokens.Settings(t) + `
+service imap-login {
+  service_count = 0
+}
+# At another address it looks poorer.
+listen = 127.0.0.3, 127.0.0.4
+local 127.0.0.4 {
+  protocol imap {
+    imap_capability = IMAP4rev1 ID LITERAL+
+  }
+}
+`,
 	}, users)
 	return d
 }
@@ -111,28 +122,36 @@ type mechProxy struct {
 	// imap and imaps offer everything, and those called tokens XOAUTH2 and no
 	// OAUTHBEARER.
 	imap, imaps, tokens, tokensTLS string
-	// auth is for mail servers, and socket the same as a path.
-	auth, socket string
+	// auth is for mail servers, and socket the same as a path. delegates is the same
+	// for those that let users ask for the mailboxes of others.
+	auth, socket, delegates string
+	// plainIMAP and plainAuth are before a Dovecot without SASL-IR.
+	plainIMAP, plainAuth string
 }
 
 func startMechProxy(t *testing.T, d *mechDovecot, guard string) *mechProxy {
 	t.Helper()
 	p := &mechProxy{
 		d: d, imap: freeAddr(t), imaps: freeAddr(t), tokens: freeAddr(t), tokensTLS: freeAddr(t),
-		auth: freeAddr(t), socket: filepath.Join(shortDir(t), "auth"),
+		auth: freeAddr(t), socket: filepath.Join(shortDir(t), "auth"), delegates: freeAddr(t),
+		plainIMAP: freeAddr(t), plainAuth: freeAddr(t),
 	}
-	all := "PLAIN LOGIN " + strings.Join(append(challenges, tokens...), " ")
-	route := func(addr, handler string, options ...string) string {
-		return fmt.Sprintf("%s {\nroute {\n%s exchange {\n%s\n}\n}\n}\n", addr, handler, strings.Join(options, "\n"))
+	var routes strings.Builder
+	route := func(addr, handler string, options ...string) {
+		fmt.Fprintf(&routes, "%s {\nroute {\n%s {\n%s\n}\n}\n}\n", addr, handler, strings.Join(options, "\n"))
 	}
-	p.caddyServer = startCaddy(t, fmt.Sprintf("imap {\nhostname mail.internal localhost\nguard {\n%s\n}\nbackend exchange {\n%s\n}\n}\nlayer4 {\n%s}\n",
-		guard, upstream(d.IMAP(), d.ca),
-		route(p.imap, "imap", "mechanisms "+all)+
-			route(p.imaps, "imap", "implicit_tls", "mechanisms "+all)+
-			route(p.tokens, "imap", "mechanisms XOAUTH2")+
-			route(p.tokensTLS, "imap", "implicit_tls", "mechanisms XOAUTH2")+
-			route(p.auth, "dovecot_auth", "mechanisms "+all)+
-			route("unix/"+p.socket+"|0666", "dovecot_auth", "mechanisms "+all)))
+	all := "mechanisms PLAIN LOGIN " + strings.Join(append(challenges, tokens...), " ")
+	route(p.imap, "imap exchange", all)
+	route(p.imaps, "imap exchange", "implicit_tls", all)
+	route(p.tokens, "imap exchange", "mechanisms XOAUTH2")
+	route(p.tokensTLS, "imap exchange", "implicit_tls", "mechanisms XOAUTH2")
+	route(p.auth, "dovecot_auth exchange", all)
+	route("unix/"+p.socket+"|0666", "dovecot_auth exchange", all)
+	route(p.delegates, "dovecot_auth exchange", "allow_delegates", all)
+	route(p.plainIMAP, "imap plain", "implicit_tls", all)
+	route(p.plainAuth, "dovecot_auth plain", all)
+	p.caddyServer = startCaddy(t, fmt.Sprintf("imap {\nhostname mail.internal localhost\nguard {\n%s\n}\nbackend exchange {\n%s\n}\nbackend plain {\n%s\n}\n}\nlayer4 {\n%s}\n",
+		guard, upstream(d.IMAP(), d.ca), upstream("127.0.0.4:"+port(t, d.IMAP()), d.ca), &routes))
 	awaitCertificate(t, p.imap)
 	p.Roots()
 	awaitMechanism(t, p.imap, login.ScramSHA256)
@@ -182,7 +201,7 @@ type crew struct {
 	slots chan struct{}
 }
 
-func newCrew(t *testing.T) *crew { return &crew{t: t, slots: make(chan struct{}, 8)} }
+func newCrew(t *testing.T) *crew { return &crew{t: t, slots: make(chan struct{}, 12)} }
 
 func (c *crew) Run(name string, f func(t *testing.T)) {
 	c.slots <- struct{}{}
@@ -194,52 +213,75 @@ func (c *crew) Run(name string, f func(t *testing.T)) {
 
 func (c *crew) Wait() { c.all.Wait() }
 
-// Every client logs in with every mechanism that it has, by each port, at Dovecot
-// itself and through us. A wrong secret is refused, and Dovecot hears of it once.
+// Every client logs in with every mechanism that it has, at Dovecot itself and through
+// us, by IMAP and by way of Postfix. A wrong secret is refused, and Dovecot hears of it
+// once.
 func TestMechanisms(t *testing.T) {
-	need(t, "dovecot", "curl", "gsasl", "mbsync", "python3")
-	d := startMechDovecot(t, "")
-	try := func(t *testing.T, c mechClient, at place, implicit bool, mechanism string) string {
-		user, bad, good := d.Secrets(mechanism)
-		if out, err := c.login(t, at, implicit, mechanism, user, bad); err == nil {
-			t.Errorf("it gets in with a wrong secret:\n%s", out)
-		}
-		d.WantFailed(t, user, mechanism)
-		if out, err := c.login(t, at, implicit, mechanism, user, good); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		d.WantLogins(user, 1)
-		return user
-	}
+	need(t, "dovecot", "postfix", "swaks", "curl", "gsasl", "mbsync", "python3", "doveadm")
+	d := startMechDovecot(t)
 	t.Run("Dovecot", func(t *testing.T) {
 		crew := newCrew(t)
-		for _, c := range mechClients {
-			for _, mechanism := range c.mechanisms {
-				if c.fault == nil || c.fault(mechanism) == "" {
-					crew.Run(c.name+" "+mechanism, func(t *testing.T) { try(t, c, d.Direct(), false, mechanism) })
-				}
-			}
-		}
+		runClients(crew, d, func(string) place { return d.Direct() }, nil)
+		runMailers(crew, d, startPostfix(t, "inet:"+d.Auth()), nil)
 		crew.Wait()
 	})
-	p := startMechProxy(t, d, "source_failures 1000\nfailure_delay 1ms")
+	// The clients come from the first addresses of the loopback, and those who guess
+	// from others.
+	p := startMechProxy(t, d, "failure_delay 1ms\nsource_failures 12\nexempt 127.0.0.0/24")
 	t.Run("proxy", func(t *testing.T) {
 		crew := newCrew(t)
-		for _, c := range mechClients {
-			for _, mechanism := range c.mechanisms {
-				for _, implicit := range []bool{false, true} {
-					if implicit && c.startTLS {
-						continue
-					}
-					crew.Run(fmt.Sprintf("%s %s, implicit %v", c.name, mechanism, implicit), func(t *testing.T) {
-						user := try(t, c, p.Place(mechanism), implicit, mechanism)
-						p.WantLogged(t, "denied", "imap", user, mechanism)
-						p.WantLogged(t, "granted", "imap", user, mechanism)
-					})
-				}
-			}
-		}
+		runClients(crew, d, p.Place, p)
+		mta := startPostfix(t, "inet:"+p.auth)
+		runMailers(crew, d, mta, p)
+		crew.Run("Postfix, cancelled", func(t *testing.T) { testMailerCancels(t, d, mta) })
+		runGuesses(crew, d, p)
+		runOddities(crew, d, p)
 		crew.Wait()
 	})
 	p.Stop()
+}
+
+// runClients has all IMAP clients log in at a place.
+func runClients(crew *crew, d *mechDovecot, at func(mechanism string) place, p *mechProxy) {
+	for _, c := range mechClients {
+		for _, mechanism := range c.mechanisms {
+			if p == nil && c.fault != nil && c.fault(mechanism) != "" {
+				continue
+			}
+			for _, implicit := range []bool{false, true} {
+				if implicit && (c.startTLS || p == nil) {
+					continue
+				}
+				crew.Run(fmt.Sprintf("%s %s, implicit %v", c.name, mechanism, implicit), func(t *testing.T) {
+					user, bad, good := d.Secrets(mechanism)
+					out, err := c.login(t, at(mechanism), implicit, mechanism, user, bad)
+					if err == nil {
+						t.Errorf("it gets in with a wrong secret:\n%s", out)
+					}
+					hidden(out)
+					d.WantFailed(t, user, mechanism)
+					out, err = c.login(t, at(mechanism), implicit, mechanism, user, good)
+					if err != nil {
+						t.Fatalf("%v\n%s", err, out)
+					}
+					hidden(out)
+					d.WantLogins(user, 1)
+					if p != nil {
+						p.WantLogged(t, "denied", "imap", user, mechanism)
+						p.WantLogged(t, "granted", "imap", user, mechanism)
+					}
+				})
+			}
+		}
+	}
+}
+
+// payload is what SASL looks like on the wire, where a client shows that.
+var payload = regexp.MustCompile(`[A-Za-z0-9+/]{40,}=*`)
+
+// hidden registers what no log may show of an exchange that a client has shown.
+func hidden(said string) {
+	for _, s := range payload.FindAllString(said, -1) {
+		secret(s)
+	}
 }

@@ -90,6 +90,8 @@ func (c *cramClient) Next(challenge []byte) ([]byte, error) {
 type scramClient struct {
 	mechanism, user, password string
 	hash                      func() hash.Hash
+	// authzID is whose mailbox is wanted, if it is another's.
+	authzID string
 
 	first, nonce string
 	signature    []byte
@@ -99,7 +101,14 @@ type scramClient struct {
 func (c *scramClient) Start() (string, []byte, error) {
 	c.nonce = secret(rand.Text())
 	c.first = "n=" + strings.NewReplacer("=", "=3D", ",", "=2C").Replace(c.user) + ",r=" + c.nonce
-	return c.mechanism, []byte("n,," + c.first), nil
+	return c.mechanism, []byte(c.header() + c.first), nil
+}
+
+func (c *scramClient) header() string {
+	if c.authzID == "" {
+		return "n,,"
+	}
+	return "n,a=" + c.authzID + ","
 }
 
 // errSignature says that the server does not know the secret.
@@ -142,7 +151,7 @@ func (c *scramClient) proof(first string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	bare := "c=biws," + fields[0]
+	bare := "c=" + b64(c.header()) + "," + fields[0]
 	signed := c.first + "," + first + "," + bare
 	key := c.mac(salted, "Client Key")
 	stored := c.hash()
