@@ -54,7 +54,8 @@ type Backend struct {
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
 
 	// How long a login may take altogether, from dialing the first upstream to
-	// the answer. Default: `9s`.
+	// the answer. If client and backend carry it out between them, by a relayed
+	// mechanism, it is how long each answer of the backend may take. Default: `9s`.
 	AuthTimeout caddy.Duration `json:"auth_timeout,omitempty"`
 
 	// The name to log in with, made from the one that the user typed:

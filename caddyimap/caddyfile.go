@@ -314,7 +314,7 @@ func (b *Backend) unmarshalUpstreams(d *caddyfile.Dispenser) error {
 //		}
 //		implicit_tls
 //		insecure_auth
-//		mechanisms <PLAIN|LOGIN>...
+//		mechanisms <name>...
 //		login_timeout <duration>
 //		idle_timeout <duration>
 //		max_auth_failures <number>

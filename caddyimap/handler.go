@@ -51,7 +51,7 @@ type Handler struct {
 	// what they say: `XOAUTH2`, `OAUTHBEARER`, `SCRAM-SHA-256`, `SCRAM-SHA-1`,
 	// `CRAM-MD5`, `NTLM` and `GSSAPI`. Of these, clients are offered what the backend
 	// is known to offer. The command LOGIN is there with `PLAIN` or `LOGIN`. Default:
-	// `PLAIN` and `LOGIN`.
+	// PLAIN and LOGIN.
 	Mechanisms []string `json:"mechanisms,omitempty"`
 
 	// How long a client may take to log in, TLS included. Default: `1m`.

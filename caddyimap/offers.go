@@ -148,7 +148,7 @@ func (a *App) startLearning() {
 				continue // it may be away
 			}
 			a.learning.done.Add(1)
-			go a.learn(ctx, b, address)
+			go a.learnOffers(ctx, b, address)
 		}
 	}
 }
@@ -168,9 +168,9 @@ func (b *Backend) inherit(before *Backend) {
 	}
 }
 
-// learn asks an upstream for its mechanisms, once at least, until they are known, be it
+// learnOffers asks an upstream for its mechanisms, once at least, until they are known, be it
 // by a login.
-func (a *App) learn(ctx context.Context, b *Backend, address string) {
+func (a *App) learnOffers(ctx context.Context, b *Backend, address string) {
 	defer a.learning.done.Done()
 	defer glue.Recovered(a.logger, "asking an upstream for its mechanisms")
 	fields := []zap.Field{zap.String("backend", b.name), zap.String("upstream", address)}

@@ -20,12 +20,19 @@ var errDeadline = errors.New("no verdict before the deadline")
 // start begins to check the credentials of a request. It waits while too many
 // checks are under way.
 func (c *Conn) start(r *request) {
-	r.attempt.Start = time.Now()
+	if r.relay != nil {
+		select {
+		case c.exchanges <- struct{}{}:
+		case <-c.ctx.Done():
+			return
+		}
+	}
 	select {
 	case c.slots <- struct{}{}:
 	case <-c.ctx.Done():
 		return
 	}
+	r.attempt.Start = time.Now()
 	var ctx context.Context
 	if r.relay != nil {
 		ctx, r.cancel = context.WithCancel(c.ctx)

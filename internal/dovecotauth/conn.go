@@ -36,7 +36,9 @@ type Conn struct {
 	written chan struct{}
 	checks  sync.WaitGroup
 	slots   chan struct{} // one element for each running check
-	held    chan struct{} // one element for each verdict that is held back
+	// exchanges has one for each goroutine of a relayed exchange.
+	exchanges chan struct{}
+	held      chan struct{} // one element for each verdict that is held back
 
 	mu       sync.Mutex
 	waiting  map[uint32]*request // requests that wait for a CONT

@@ -61,7 +61,9 @@ func (c *Conn) carry(ctx context.Context, r *request) {
 	x := r.relay
 	defer c.checks.Done()
 	defer c.checked(r)
+	defer func() { <-c.exchanges }()
 	defer c.recovered("relaying a request")
+	defer c.drop(r)
 	defer x.release()
 	defer r.cancel()
 	x.limit(ctx)
@@ -74,11 +76,9 @@ func (c *Conn) carry(ctx context.Context, r *request) {
 		x.finish(ctx, &v)
 	}
 	x.stop()
-	if x.ended {
-		c.drop(r)
-		return
+	if !x.ended {
+		c.settle(r, v)
 	}
-	c.settle(r, v)
 }
 
 // limit answers the request when its deadline has passed, which is counted from the

@@ -50,6 +50,10 @@ const (
 	// maxWaiting is the number of requests that wait for a CONT on one
 	// connection. One more, and the oldest is forgotten.
 	maxWaiting = 64
+	// maxExchanges is the number of relayed exchanges on one connection, those included
+	// that are coming to their end. While there are that many, no other is begun. It is
+	// more than may wait for a client, so that some always end.
+	maxExchanges = 256
 	// maxQueue is the number of answers that wait to be written.
 	maxQueue = 64
 )
@@ -138,6 +142,7 @@ func (s *Server) NewConn(nc net.Conn) *Conn {
 		out:       make(chan []byte, maxQueue),
 		written:   make(chan struct{}),
 		slots:     make(chan struct{}, maxChecks),
+		exchanges: make(chan struct{}, maxExchanges),
 		held:      make(chan struct{}, maxHeld),
 		checking:  make(map[uint32]*request),
 	}
