@@ -119,6 +119,8 @@ func (d *mechDovecot) Direct() place {
 type mechProxy struct {
 	*caddyServer
 	d *mechDovecot
+	// options are its configuration.
+	options string
 	// imap and imaps offer everything, and those called tokens XOAUTH2 and no
 	// OAUTHBEARER.
 	imap, imaps, tokens, tokensTLS string
@@ -150,11 +152,11 @@ func startMechProxy(t *testing.T, d *mechDovecot, guard string) *mechProxy {
 	route(p.delegates, "dovecot_auth exchange", "allow_delegates", all)
 	route(p.plainIMAP, "imap plain", "implicit_tls", all)
 	route(p.plainAuth, "dovecot_auth plain", all)
-	p.caddyServer = startCaddy(t, fmt.Sprintf("imap {\nhostname mail.internal localhost\nguard {\n%s\n}\nbackend exchange {\n%s\n}\nbackend plain {\n%s\n}\n}\nlayer4 {\n%s}\n",
-		guard, upstream(d.IMAP(), d.ca), upstream("127.0.0.4:"+port(t, d.IMAP()), d.ca), &routes))
+	p.options = fmt.Sprintf("imap {\nhostname mail.internal localhost\nguard {\n%s\n}\nbackend exchange {\n%s\n}\nbackend plain {\n%s\n}\n}\nlayer4 {\n%s}\n",
+		guard, upstream(d.IMAP(), d.ca), upstream("127.0.0.4:"+port(t, d.IMAP()), d.ca), &routes)
+	p.caddyServer = startCaddy(t, p.options)
 	awaitCertificate(t, p.imap)
 	p.Roots()
-	awaitMechanism(t, p.imap, login.ScramSHA256)
 	return p
 }
 
@@ -228,6 +230,7 @@ func TestMechanisms(t *testing.T) {
 	// The clients come from the first addresses of the loopback, and those who guess
 	// from others.
 	p := startMechProxy(t, d, "failure_delay 1ms\nsource_failures 12\nexempt 127.0.0.0/24")
+	awaitMechanism(t, p.imap, login.ScramSHA256)
 	t.Run("proxy", func(t *testing.T) {
 		crew := newCrew(t)
 		runClients(crew, d, p.Place, p)
@@ -237,6 +240,7 @@ func TestMechanisms(t *testing.T) {
 		runGuesses(crew, d, p)
 		runOddities(crew, d, p)
 		crew.Wait()
+		t.Run("life", func(t *testing.T) { testMechLife(t, d, p) })
 	})
 	p.Stop()
 }
@@ -266,6 +270,7 @@ func runClients(crew *crew, d *mechDovecot, at func(mechanism string) place, p *
 					}
 					hidden(out)
 					d.WantLogins(user, 1)
+					d.WantFailed(t, user, mechanism)
 					if p != nil {
 						p.WantLogged(t, "denied", "imap", user, mechanism)
 						p.WantLogged(t, "granted", "imap", user, mechanism)

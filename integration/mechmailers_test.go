@@ -9,6 +9,7 @@ import (
 	"net/smtp"
 	"net/textproto"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -190,6 +191,12 @@ func testMailerCancels(t *testing.T, d *mechDovecot, p *postfix) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	_, offered := c.Extension("AUTH")
+	for _, mechanism := range append(challenges, tokens...) {
+		if !slices.Contains(strings.Fields(offered), mechanism) {
+			t.Errorf("Postfix does not offer %s: %q", mechanism, offered)
+		}
+	}
 	for _, mechanism := range challenges {
 		user, _, good := d.Secrets(mechanism)
 		_, first, err := newSASL(mechanism, user, good).Start()

@@ -41,6 +41,52 @@ func runOddities(crew *crew, d *mechDovecot, p *mechProxy) {
 	for _, mechanism := range []string{login.ScramSHA1, login.ScramSHA256} {
 		crew.Run("delegates "+mechanism, func(t *testing.T) { testMechDelegates(t, d, p, mechanism) })
 	}
+	for _, mechanism := range challenges {
+		crew.Run("nobody "+mechanism, func(t *testing.T) {
+			for i, way := range p.Doors() {
+				user := fmt.Sprintf("nobody%d-%s@example.test", i, strings.ToLower(mechanism))
+				if answer, err := way.login("127.0.63.1", newSASL(mechanism, user, nextGuess())); err != nil || !denied(answer) {
+					t.Errorf("by %s: %q, %v", way.name, answer, err)
+				}
+				d.WantFailed(t, user, mechanism)
+			}
+		})
+	}
+	for _, mechanism := range tokens {
+		crew.Run("token of another "+mechanism, func(t *testing.T) {
+			_, _, good := d.Secrets(mechanism)
+			for _, way := range p.Doors() {
+				user, _, _ := d.Secrets(mechanism)
+				client := newSASL(mechanism, user, good)
+				if answer, err := way.login("127.0.63.2", client); err != nil || !denied(answer) {
+					t.Errorf("by %s: %q, %v", way.name, answer, err)
+				}
+				if fault := client.(*tokenClient).fault; !strings.HasPrefix(fault, "{") {
+					t.Errorf("by %s the client is told %q of its token", way.name, fault)
+				}
+				d.WantFailed(t, user, mechanism)
+			}
+		})
+		crew.Run("remembered "+mechanism, func(t *testing.T) {
+			// What is known to be wrong is refused without a word about the token.
+			user, bad, good := d.Secrets(mechanism)
+			for _, c := range mechClients {
+				if !slices.Contains(c.mechanisms, mechanism) {
+					continue
+				}
+				if out, err := c.login(t, p.Place(mechanism), false, mechanism, user, bad); err == nil {
+					t.Errorf("%s gets in:\n%s", c.name, out)
+				}
+				if out, err := c.login(t, p.Place(mechanism), false, mechanism, user, good); err != nil {
+					t.Errorf("%s: %v\n%s", c.name, err, out)
+				}
+			}
+			if n := d.tokens.Asked(bad); n != 1 {
+				t.Errorf("Dovecot was shown the wrong token %d times", n)
+			}
+		})
+	}
+	crew.Run("tokens only", func(t *testing.T) { testTokensOnly(t, d, p) })
 	crew.Run("long tokens", func(t *testing.T) { testLongTokens(t, d, p) })
 	crew.Run("doveadm", func(t *testing.T) { testDoveadm(t, d, p) })
 }
@@ -73,6 +119,29 @@ func testMechDelegates(t *testing.T, d *mechDovecot, p *mechProxy, mechanism str
 		if client.step > 1 {
 			t.Errorf("%s: Dovecot has answered to the proof", way.name)
 		}
+	}
+}
+
+// testTokensOnly talks to a handler that has no mechanism with a password.
+func testTokensOnly(t *testing.T, d *mechDovecot, p *mechProxy) {
+	user, _, good := d.Secrets(login.ScramSHA256)
+	c := dialIMAP(t, p.tokens)
+	c.Want("NO [PRIVACYREQUIRED]", "AUTHENTICATE XOAUTH2")
+	if _, caps := c.Cmd("CAPABILITY"); strings.Contains(strings.Join(caps, ""), "AUTH=") {
+		t.Errorf("without TLS there is %q", caps)
+	}
+	if _, err := c.StartTLS(insecureTLS()); err != nil {
+		t.Fatal(err)
+	}
+	_, caps := c.Cmd("CAPABILITY")
+	if all := strings.Join(caps, "") + " "; strings.Count(all, "AUTH=") != 1 || !strings.Contains(all, " AUTH=XOAUTH2 ") || !strings.Contains(all, " LOGINDISABLED ") {
+		t.Errorf("inside TLS there is %q", caps)
+	}
+	c.Want("NO", "LOGIN %s %s", user, good)
+	c.Want("NO", "AUTHENTICATE PLAIN %s", plain("", user, good))
+	c.Want("NO", "AUTHENTICATE SCRAM-SHA-256")
+	if n := d.Logins(user); n != 0 {
+		t.Errorf("Dovecot has let %s in", user)
 	}
 }
 
