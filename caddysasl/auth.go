@@ -54,7 +54,7 @@ type DovecotAuth struct {
 	// and those that the client carries out with the backend itself, while we pass on
 	// what they say: `XOAUTH2`, `OAUTHBEARER`, `SCRAM-SHA-256`, `SCRAM-SHA-1` and
 	// `CRAM-MD5`. Of these, clients are offered what the backend is known to offer; if
-	// nothing else is left, all of them. Default: `PLAIN` and `LOGIN`.
+	// nothing else is left, all of them. Default: PLAIN and LOGIN.
 	Mechanisms []string `json:"mechanisms,omitempty"`
 
 	// How long the backend may take for an answer. It cannot be more than 9s,

@@ -129,7 +129,7 @@ func NewRelay(mechanism string, a *Attempt, initial []byte, ask func(context.Con
 		return ErrMessage
 	}
 	a.Form, a.Mechanism = FormAuthenticate, mechanism
-	a.Relay = &Relay{Initial: initial, Ask: ask, Watch: w, attempt: a, backendFirst: mechanism == CramMD5}
+	a.Relay = &Relay{Initial: initial, Ask: ask, Watch: &ending{Watcher: w}, attempt: a, backendFirst: mechanism == CramMD5}
 	if !hasToken(mechanism) {
 		a.oneTime()
 	}

@@ -11,17 +11,10 @@ const tokenEnd = "\x01"
 
 // xoauth2Watcher reads Google's XOAUTH2, which Microsoft took over: the user's name
 // and the token are in the one message that is not an answer to an error.
-type xoauth2Watcher struct {
-	attempt *Attempt
-	done    bool
-}
+type xoauth2Watcher struct{ attempt *Attempt }
 
 // Next implements Watcher.
 func (w *xoauth2Watcher) Next(message []byte) (proof bool, err error) {
-	if w.done {
-		return false, ErrMessage
-	}
-	w.done = true
 	user, rest, _ := strings.Cut(string(message), tokenEnd)
 	user, found := strings.CutPrefix(user, "user=")
 	if !found {
@@ -44,17 +37,10 @@ var bearerKeys = []string{"auth", "host", "port", "mthd", "path", "post", "qs"}
 // bearerWatcher reads OAUTHBEARER (RFC 7628), which has a GS2 header for the name.
 // Without a name in it, nobody but the backend knows whose token it is, so there must
 // be one.
-type bearerWatcher struct {
-	attempt *Attempt
-	done    bool
-}
+type bearerWatcher struct{ attempt *Attempt }
 
 // Next implements Watcher.
 func (w *bearerWatcher) Next(message []byte) (proof bool, err error) {
-	if w.done {
-		return false, ErrMessage
-	}
-	w.done = true
 	user, rest, err := cutGS2(string(message))
 	if err != nil {
 		return false, err

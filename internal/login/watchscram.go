@@ -11,24 +11,20 @@ import (
 // scramWatcher reads SCRAM (RFC 5802): the first message has the name, and the second
 // the proof.
 type scramWatcher struct {
-	attempt  *Attempt
-	messages int
+	attempt *Attempt
+	named   bool
 }
 
 // Next implements Watcher.
 func (w *scramWatcher) Next(message []byte) (proof bool, err error) {
-	w.messages++
-	switch w.messages {
-	case 1:
+	if !w.named {
+		w.named = true
 		return false, w.first(string(message))
-	case 2:
-		if err := isScramProof(string(message)); err != nil {
-			return false, err
-		}
-		return true, nil
-	default:
-		return false, ErrMessage
 	}
+	if err := isScramProof(string(message)); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // first reads the client's first message. There are no extensions of it yet, and in
@@ -69,18 +65,14 @@ func isScramProof(message string) error {
 
 // cramWatcher reads CRAM-MD5 (RFC 2195): the one message is the name and a digest of
 // the backend's challenge. The name may have spaces in it.
-type cramWatcher struct {
-	attempt *Attempt
-	done    bool
-}
+type cramWatcher struct{ attempt *Attempt }
 
 // Next implements Watcher.
 func (w *cramWatcher) Next(message []byte) (proof bool, err error) {
 	space := bytes.LastIndexByte(message, ' ')
-	if w.done || space < 0 {
+	if space < 0 {
 		return false, fmt.Errorf("%w: it is not a name and a digest", ErrMessage)
 	}
-	w.done = true
 	if digest, err := hex.DecodeString(string(message[space+1:])); err != nil || len(digest) != 16 {
 		return false, fmt.Errorf("%w: it has no digest", ErrMessage)
 	}

@@ -18,43 +18,26 @@ type ntlmWatcher struct {
 	wide bool
 }
 
-// Parts of an NTLM message: where its type is, in NEGOTIATE the flags, and in
-// AUTHENTICATE the descriptors of the domain and of the user name, and the flags.
-const (
-	ntlmType        = 8
-	ntlmFirstFlags  = 12
-	ntlmLeastFirst  = 16
-	ntlmDomain      = 28
-	ntlmUser        = 36
-	ntlmSecondFlags = 60
-	ntlmLeastSecond = 64
-
-	ntlmNegotiate    = 1
-	ntlmAuthenticate = 3
-
-	ntlmUnicode   = 0x1
-	ntlmAnonymous = 0x800
-)
-
 var ntlmSignature = []byte("NTLMSSP\x00")
 
 // Next implements Watcher.
 func (w *ntlmWatcher) Next(message []byte) (proof bool, err error) {
+	const typeAt, flagsAt, least = 8, 12, 16
+	const negotiate, authenticate = 1, 3
 	began := w.began
 	w.began = true
 	if len(message) == 0 && !began {
 		return false, nil
 	}
-	if len(message) < ntlmLeastFirst || !bytes.HasPrefix(message, ntlmSignature) {
+	if len(message) < least || !bytes.HasPrefix(message, ntlmSignature) {
 		return false, fmt.Errorf("%w: not NTLM", ErrMessage)
 	}
-	switch kind := binary.LittleEndian.Uint32(message[ntlmType:]); {
-	case kind == ntlmNegotiate && !w.negotiated:
+	switch kind := binary.LittleEndian.Uint32(message[typeAt:]); {
+	case kind == negotiate && !w.negotiated:
 		w.negotiated = true
-		w.wide = binary.LittleEndian.Uint32(message[ntlmFirstFlags:])&ntlmUnicode != 0
+		w.wide = isUnicode(binary.LittleEndian.Uint32(message[flagsAt:]))
 		return false, nil
-	case kind == ntlmAuthenticate && w.negotiated && len(message) >= ntlmLeastSecond:
-		w.negotiated = false
+	case kind == authenticate && w.negotiated:
 		if err := w.authenticate(message); err != nil {
 			return false, err
 		}
@@ -65,12 +48,17 @@ func (w *ntlmWatcher) Next(message []byte) (proof bool, err error) {
 
 // authenticate reads the name in AUTHENTICATE.
 func (w *ntlmWatcher) authenticate(message []byte) error {
-	flags := binary.LittleEndian.Uint32(message[ntlmSecondFlags:])
-	if flags&ntlmAnonymous != 0 || flags&ntlmUnicode != 0 != w.wide {
+	const domainAt, userAt, flagsAt, least = 28, 36, 60, 64
+	const anonymous = 0x800
+	if len(message) < least {
+		return fmt.Errorf("%w: too short for NTLM", ErrMessage)
+	}
+	flags := binary.LittleEndian.Uint32(message[flagsAt:])
+	if flags&anonymous != 0 || isUnicode(flags) != w.wide {
 		return fmt.Errorf("%w: it is for nobody, or in another script than was said", ErrMessage)
 	}
-	domain, ok1 := ntlmText(message, ntlmDomain, w.wide)
-	user, ok2 := ntlmText(message, ntlmUser, w.wide)
+	domain, ok1 := ntlmText(message, domainAt, w.wide)
+	user, ok2 := ntlmText(message, userAt, w.wide)
 	if !ok1 || !ok2 || user == "" {
 		return fmt.Errorf("%w: it names no user", ErrMessage)
 	}
@@ -83,6 +71,8 @@ func (w *ntlmWatcher) authenticate(message []byte) error {
 	}
 	return w.attempt.names(user, "")
 }
+
+func isUnicode(flags uint32) bool { return flags&1 != 0 }
 
 // ntlmText returns the text that a descriptor points to.
 func ntlmText(message []byte, at int, wide bool) (string, bool) {
@@ -108,43 +98,21 @@ func ntlmText(message []byte, at int, wide bool) (string, bool) {
 // gssapiWatcher reads Kerberos in GSSAPI (RFC 4752). The last message is wrapped, and
 // has whom the client wants to be, if that is somebody else than the ticket says. Who
 // that is only the backend knows. So the name is one for the address.
-type gssapiWatcher struct {
-	attempt *Attempt
-	done    bool
-}
-
-// Parts of a wrapped message (RFC 4121 section 4.2.6.2).
-const (
-	wrapHeader = 16
-	wrapFlags  = 2
-	wrapFiller = 3
-	wrapExtra  = 4
-	wrapRotate = 6
-
-	fromAcceptor = 0x1
-	wrapSealed   = 0x2
-
-	// layerBytes are those before the name: a security layer and its size.
-	layerBytes = 4
-	// noLayer is the only one that there can be: within another, nobody could tell
-	// any more what client and backend say to each other.
-	noLayer = 0x1
-)
+type gssapiWatcher struct{ attempt *Attempt }
 
 // Next implements Watcher. What is not wrapped belongs to the making of a context.
 func (w *gssapiWatcher) Next(message []byte) (proof bool, err error) {
-	if w.done {
-		return false, ErrMessage
-	}
 	if !bytes.HasPrefix(message, []byte{5, 4}) {
 		return false, nil
 	}
-	w.done = true
 	plain, ok := unwrapped(message)
-	if !ok || plain[0] != noLayer {
+	// Before the name are a layer and its size. Within a layer, nobody could tell any
+	// more what client and backend say to each other.
+	const noLayer, nameAt = 1, 4
+	if !ok || len(plain) < nameAt || plain[0] != noLayer {
 		return false, fmt.Errorf("%w: it is encrypted, or asks for a security layer", ErrMessage)
 	}
-	name := string(plain[layerBytes:])
+	name := string(plain[nameAt:])
 	if name == "" {
 		name = w.attempt.nameless()
 	}
@@ -154,17 +122,19 @@ func (w *gssapiWatcher) Next(message []byte) (proof bool, err error) {
 	return true, nil
 }
 
-// unwrapped returns what is in a wrapped message that is not encrypted, as RFC 4752
-// section 3.1 wants it, and that is no shorter than it must be.
+// unwrapped returns what is in a wrapped message (RFC 4121 section 4.2.6.2) that a
+// client has not encrypted, as RFC 4752 section 3.1 wants it.
 func unwrapped(message []byte) (plain []byte, ok bool) {
-	if len(message) < wrapHeader+layerBytes || message[wrapFlags]&(wrapSealed|fromAcceptor) != 0 || message[wrapFiller] != 0xff {
+	const flagsAt, fillerAt, extraAt, rotateAt, header = 2, 3, 4, 6, 16
+	const fromAcceptor, sealed = 1, 2
+	if len(message) <= header || message[flagsAt]&(fromAcceptor|sealed) != 0 || message[fillerAt] != 0xff {
 		return nil, false
 	}
-	body := message[wrapHeader:]
-	end := len(body) - int(binary.BigEndian.Uint16(message[wrapExtra:]))
-	if end < layerBytes {
+	body := message[header:]
+	end := len(body) - int(binary.BigEndian.Uint16(message[extraAt:]))
+	if end < 0 {
 		return nil, false
 	}
-	rotated := int(binary.BigEndian.Uint16(message[wrapRotate:])) % len(body)
+	rotated := int(binary.BigEndian.Uint16(message[rotateAt:])) % len(body)
 	return append(bytes.Clone(body[rotated:]), body[:rotated]...)[:end], true
 }
