@@ -26,9 +26,7 @@ type place struct {
 
 // mechClient is a real client, and the mechanisms it has that we relay.
 type mechClient struct {
-	name string
-	// program is what has to be installed.
-	program    string
+	name       string
 	mechanisms []string
 	// startTLS says that it has no TLS from the start.
 	startTLS bool
@@ -45,11 +43,11 @@ var (
 )
 
 var mechClients = []mechClient{
-	{name: "curl", program: "curl", mechanisms: append([]string{login.CramMD5}, tokens...), fault: curlFault, login: curlLogin("--sasl-ir")},
-	{name: "curl without SASL-IR", program: "curl", mechanisms: append([]string{login.CramMD5}, tokens...), fault: curlFault, login: curlLogin()},
-	{name: "gsasl", program: "gsasl", mechanisms: challenges, startTLS: true, login: gsaslLogin},
-	{name: "mbsync", program: "mbsync", mechanisms: challenges, login: mbsyncLogin},
-	{name: "imaplib", program: "python3", mechanisms: append([]string{login.CramMD5}, tokens...), login: imaplibLogin},
+	{name: "curl", mechanisms: append([]string{login.CramMD5}, tokens...), fault: curlFault, login: curlLogin("--sasl-ir")},
+	{name: "curl without SASL-IR", mechanisms: append([]string{login.CramMD5}, tokens...), fault: curlFault, login: curlLogin()},
+	{name: "gsasl", mechanisms: challenges, startTLS: true, login: gsaslLogin},
+	{name: "mbsync", mechanisms: challenges, login: mbsyncLogin},
+	{name: "imaplib", mechanisms: append([]string{login.CramMD5}, tokens...), login: imaplibLogin},
 	{name: "go-imap", mechanisms: append(challenges, tokens...), fault: goFault, login: goLogin},
 }
 
