@@ -1,6 +1,7 @@
 package caddyimap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -119,8 +120,8 @@ func (w *world) byTokens(s *tokens, o *OAuth2, addr string) *Backend {
 	return b
 }
 
-// hides fails the test if the log has a token or a secret in it.
-func (c *config) hides(t *testing.T) {
+// hidesTokens fails the test if the log has a token or a secret in it.
+func (c *config) hidesTokens(t *testing.T) {
 	t.Helper()
 	for _, found := range imaptest.Revealed(c.log.bytes(), testSecret, clientSecret, "token-number", "wrong-guess") {
 		t.Errorf("the log has in it %s", found)
@@ -179,7 +180,7 @@ func TestByToken(t *testing.T) {
 			if line := c.log.lines("info", "login")[1]; line["mechanism"] != "PLAIN" {
 				t.Errorf("logged %v", line)
 			}
-			c.hides(t)
+			c.hidesTokens(t)
 		})
 	}
 }
@@ -201,7 +202,7 @@ func TestByTokenForClients(t *testing.T) {
 	if got := logInFrom(t, h, "192.0.2.1", "bob@example.org", testSecret); !strings.HasPrefix(got, "NO [EXPIRED]") {
 		t.Errorf("expired: %s", got)
 	}
-	c.hides(t)
+	c.hidesTokens(t)
 }
 
 // Guesses count as with passwords, whatever the cache has.
@@ -342,7 +343,7 @@ func TestByTokenUnavailable(t *testing.T) {
 	}
 	s.say(0, "")
 	check(t, c.ref(""), attempt(), login.Granted)
-	c.hides(t)
+	c.hidesTokens(t)
 }
 
 // Both together have auth_timeout.
@@ -421,7 +422,7 @@ func TestVerify(t *testing.T) {
 	if n := len(directory.Logins()); n != 7 {
 		t.Errorf("the directory was asked about them")
 	}
-	c.hides(t)
+	c.hidesTokens(t)
 }
 
 // Whom the directory knows is who gets the mailbox.
@@ -470,6 +471,8 @@ func TestOAuth2Setup(t *testing.T) {
 		"client_auth":             {func(b *Backend) { b.OAuth2.ClientAuth = "tls" }, `client_auth "tls": must be one of post, basic`},
 		"mechanism":               {func(b *Backend) { b.OAuth2.Mechanism = "PLAIN" }, `mechanism "PLAIN": must be one of XOAUTH2, OAUTHBEARER`},
 		"auth_command":            {func(b *Backend) { b.AuthCommand = "login" }, "auth_command means nothing"},
+		"master_user":             {func(b *Backend) { b.MasterUser, b.MasterPassword = "m", "n" }, "nor that of a master user"},
+		"delegate":                {func(b *Backend) { b.Delegate = "{imap.user}/{imap.authzid}" }, "delegate means nothing"},
 		"not verified":            {func(b *Backend) { b.OAuth2.Grant = "client_credentials" }, "anybody could log in as anybody"},
 		"verify with password":    {func(b *Backend) { b.OAuth2.Verify = "other" }, "with grant password"},
 		"verify unknown":          {func(b *Backend) { b.OAuth2.Grant, b.OAuth2.Verify = "client_credentials", "nobody" }, "oauth2: verify nobody: "},
@@ -546,5 +549,28 @@ func TestOAuth2Placeholders(t *testing.T) {
 	mu.Unlock()
 	if c.app.Backends["online"].OAuth2.ClientSecret != "{file."+file+"}" {
 		t.Error("the configuration has the secret in it")
+	}
+}
+
+// A client with a token of its own is passed through, and the endpoint is not asked.
+func TestOwnTokenBesideOAuth2(t *testing.T) {
+	w := newWorld(t)
+	s := newTokens(t)
+	fake := w.online(s)
+	c := w.loaded(t, strict(), map[string]*Backend{"online": w.byTokens(s, &OAuth2{}, fake.Addr())})
+	s.mu.Lock()
+	s.valid["own-token"] = testUser
+	s.mu.Unlock()
+	for token, want := range map[string]login.Result{"own-token": login.Granted, "bad-token": login.Denied} {
+		a := attempt()
+		a.User, a.Secret = "", ""
+		ask := func(context.Context, []byte) ([]byte, error) { return nil, login.ErrCancelled }
+		if err := login.NewRelay(login.XOAuth2, a, []byte("user="+testUser+"\x01auth=Bearer "+token+"\x01\x01"), ask); err != nil {
+			t.Fatal(err)
+		}
+		check(t, c.ref(""), a, want)
+	}
+	if n := s.questions(); n != 0 {
+		t.Errorf("%d questions", n)
 	}
 }
