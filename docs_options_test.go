@@ -97,7 +97,7 @@ var blocks = []block{
 	},
 	{
 		"The handler dovecot_userdb", caddysasl.DovecotUserDB{}, route + "dovecot_userdb {\n%s\n}\n}\n}\n}\n}", "apps.layer4.servers.srv0.routes.0.handle.0",
-		map[string][]string{"allow": {"a b"}},
+		map[string][]string{"allow": {"a b"}, "max_connections": {"1"}},
 	},
 }
 

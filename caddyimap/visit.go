@@ -105,6 +105,7 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 		relay.Options{
 			Idle:           time.Duration(v.handler.IdleTimeout),
 			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
+			Logger:         v.handler.logger,
 		},
 	)
 	v.start, v.backend = time.Now(), s.Backend
