@@ -153,9 +153,9 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("finding the backend: %w", err)
 	}
-	if h.usesDomain && !backend.VerifiesDomain() {
-		return fmt.Errorf("identity %s: nobody has verified the domain in it, since the option username of the backend drops it; "+
-			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity))
+	if option := backend.DropsDomain(h.AllowDelegates); h.usesDomain && option != "" {
+		return fmt.Errorf("identity %s: nobody has verified the domain in it, since the option %s of the backend drops it; "+
+			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity), option)
 	}
 	offered, err := backend.Mechanisms(h.mechanisms)
 	if err != nil {
