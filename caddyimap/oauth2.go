@@ -90,9 +90,10 @@ func (o *OAuth2) provision(ctx caddy.Context, b *Backend) (err error) {
 	switch {
 	case b.AuthCommand != "":
 		return errors.New("no password is sent to this backend, so that auth_command means nothing; remove one of the two")
-	case b.delegate != nil || b.master != nil:
-		return errors.New("no password is sent to this backend, so that delegate, master_user and master_password mean nothing; " +
-			"remove them, or oauth2")
+	case b.MasterUser != "":
+		return errors.New("no password is sent to this backend, nor that of a master user; remove master_user, or give the two backends of their own")
+	case b.Delegate != "":
+		return errors.New("whose mailbox it is to be is said with the token, so that delegate means nothing; remove one of the two")
 	case clientCredentials && o.Verify == "":
 		return fmt.Errorf("grant %s: such a token says nothing about the user, and anybody could log in as anybody; "+
 			"name with verify a backend that checks passwords", o.Grant)
