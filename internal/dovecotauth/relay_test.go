@@ -316,7 +316,7 @@ func TestRelayHeld(t *testing.T) {
 		p.send("CONT\t1\t" + b64(scramProof) + "\n")
 		time.Sleep(2*time.Second - 1)
 		p.expect("")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		p.expect("CONT\t1\t" + b64(scramFinal) + "\n")
 		p.send("CONT\t1\t\n")
 		p.expect("FAIL\t1\tuser=user\n")
