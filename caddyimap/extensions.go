@@ -61,9 +61,10 @@ func (b *Backend) extend(s *login.Session) {
 }
 
 // relayOptions are those of a session.
-func relayOptions(idle time.Duration, s *login.Session) relay.Options {
+func relayOptions(h *Handler, s *login.Session) relay.Options {
 	o := relay.Options{
-		Idle:           idle,
+		Idle:           time.Duration(h.IdleTimeout),
+		Logger:         h.logger,
 		Unauthenticate: hasCapability(s.Caps, imap.CapUnauthenticate),
 		LiteralPlus:    hasCapability(s.Caps, imap.CapLiteralPlus),
 	}

@@ -63,7 +63,7 @@ func (v *visit) receive(cx *layer4.Connection, enter func() (ctx context.Context
 		Remote: ends.Client.Addr(), RemotePort: ends.Client.Port(), Local: ends.Server,
 	}
 	if states := l4tls.GetConnectionStates(v.conn.Connection); len(states) > 0 {
-		client.TLS = states[len(states)-1]
+		client.TLS = h.standing(states[len(states)-1])
 	}
 	// What it writes at the end it works out at the end, and keeps no buffer for.
 	v.logger = h.logger.WithLazy(zap.String("session", client.ID), zap.Stringer("remote", v.conn.RemoteAddr()))
@@ -99,7 +99,7 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 	session := relay.New(
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
-		relayOptions(time.Duration(v.handler.IdleTimeout), s.Backend),
+		relayOptions(v.handler, s.Backend),
 	)
 	v.start, v.backend = time.Now(), s.Backend
 	defer func() {
