@@ -212,8 +212,8 @@ func discard(t *relay.Turn, line scanner, over bool) error {
 	return nil
 }
 
-// refuse discards what is left of a command, and completes it.
-func refuse(t *relay.Turn, c *command, line scanner, text string) error {
+// refuseUpload discards what is left of a command, and completes it.
+func refuseUpload(t *relay.Turn, c *command, line scanner, text string) error {
 	if err := discard(t, line, false); err != nil {
 		return err
 	}

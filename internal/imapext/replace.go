@@ -31,7 +31,7 @@ func replace(s *Session, c *command) func(*relay.Turn) error {
 	name, err := args.astring()
 	return func(t *relay.Turn) error {
 		if err != nil {
-			return refuse(t, c, args, "BAD Invalid arguments.")
+			return refuseUpload(t, c, args, "BAD Invalid arguments.")
 		}
 		return s.replace(t, c, number, name, args)
 	}
@@ -41,18 +41,18 @@ func (s *Session) replace(t *relay.Turn, c *command, number, name string, line s
 	u, ok := readUpload(new(line))
 	switch {
 	case !ok || !isNumber(number):
-		return refuse(t, c, line, "BAD Invalid arguments.")
+		return refuseUpload(t, c, line, "BAD Invalid arguments.")
 	case s.mailbox == nil:
-		return refuse(t, c, line, "BAD No mailbox selected.")
+		return refuseUpload(t, c, line, "BAD No mailbox selected.")
 	case s.mailbox.readOnly:
-		return refuse(t, c, line, "NO [READ-ONLY] The mailbox is open for reading only.")
+		return refuseUpload(t, c, line, "NO [READ-ONLY] The mailbox is open for reading only.")
 	}
 	uid, err := theUID(t, c, number)
 	if err != nil {
 		return err
 	}
 	if uid == 0 {
-		return refuse(t, c, line, "NO There is no such message.")
+		return refuseUpload(t, c, line, "NO There is no such message.")
 	}
 	status, line, over, err := s.store(t, name, u)
 	if err != nil {
