@@ -137,6 +137,10 @@ type Backend struct {
 	// them. Default: `30s`.
 	IdleInterval caddy.Duration `json:"idle_interval,omitempty"`
 
+	// How large a message the backend takes, in bytes, to tell clients with the
+	// extension `APPENDLIMIT`. Default: they are not told.
+	AppendLimit int `json:"append_limit,omitempty"`
+
 	// How clients with a password are logged in at a backend that takes only tokens.
 	// Default: they are logged in with the password.
 	OAuth2 *OAuth2 `json:"oauth2,omitempty"`

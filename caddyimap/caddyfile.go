@@ -202,6 +202,7 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		forward_client id|proxy_v1|proxy_v2|off
 //		extensions off|auto|<name>...
 //		idle_interval <duration>
+//		append_limit <number>
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -251,6 +252,7 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}),
 		"extensions":               glue.Values(1, -1, b.setExtensions),
 		"idle_interval":            glue.Duration(&b.IdleInterval),
+		"append_limit":             glue.Number(&b.AppendLimit),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),

@@ -35,6 +35,9 @@ func (b *Backend) provisionExtensions() error {
 		if b.IdleInterval != 0 {
 			return errors.New("idle_interval: without extensions it means nothing; remove it, or set extensions")
 		}
+		if b.AppendLimit != 0 {
+			return errors.New("append_limit: without extensions it means nothing; remove it, or set extensions")
+		}
 		return nil
 	}
 	if err := imapext.Check(b.Extensions); err != nil {
@@ -46,7 +49,18 @@ func (b *Backend) provisionExtensions() error {
 	if d := time.Duration(b.IdleInterval); d < minTimeout {
 		return fmt.Errorf("idle_interval %s: must be at least %s; a number without a unit counts nanoseconds", d, minTimeout)
 	}
-	b.extensions = &imapext.Config{Names: b.Extensions, IdleInterval: time.Duration(b.IdleInterval)}
+	named := slices.ContainsFunc(b.Extensions, func(name string) bool { return strings.EqualFold(name, imapext.AppendLimit) })
+	switch {
+	case b.AppendLimit < 0:
+		return fmt.Errorf("append_limit %d: must be more than 0", b.AppendLimit)
+	case b.AppendLimit == 0 && named:
+		return errors.New("extensions: APPENDLIMIT needs the option append_limit")
+	case b.AppendLimit > 0 && !named && !slices.Contains(b.Extensions, imapext.Auto):
+		return errors.New("append_limit: without the extension APPENDLIMIT it means nothing; add it to extensions")
+	}
+	b.extensions = &imapext.Config{
+		Names: b.Extensions, IdleInterval: time.Duration(b.IdleInterval), AppendLimit: int64(b.AppendLimit),
+	}
 	return nil
 }
 

@@ -123,6 +123,12 @@ func (s *Session) appendTo(t *relay.Turn, c *command, name string, line scanner)
 			}
 			return s.takeBack(t, c, name, stored, relay.Status{Bad: true, Text: "Invalid arguments."})
 		}
+		if s.tooBig(u) {
+			if err := discard(t, line, false); err != nil {
+				return err
+			}
+			return s.takeBack(t, c, name, stored, relay.Status{Text: s.tooBigText()})
+		}
 		var over bool
 		var err error
 		if status, line, over, err = s.store(t, name, u); err != nil {

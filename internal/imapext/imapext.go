@@ -55,7 +55,7 @@ func (h handler) or(other handler) handler {
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
 	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving, compressing,
-	appendingMany, replacing,
+	appendingMany, replacing, appendLimit,
 }
 
 // Config is what the sessions of one backend share. It is not changed once in use.
@@ -65,6 +65,9 @@ type Config struct {
 	Names []string
 	// IdleInterval is how often a backend is asked for news while a client is in IDLE.
 	IdleInterval time.Duration
+	// AppendLimit is how large a message the backend takes, in bytes; 0 if that is not
+	// known.
+	AppendLimit int64
 
 	mu     sync.Mutex
 	offers map[string]*Offer
@@ -114,7 +117,10 @@ type Offer struct {
 	// Capabilities are those to be listed besides the backend's.
 	Capabilities []string
 
-	cfg      *Config
+	cfg *Config
+	// appendLimit is how large a message may be, in bytes, if we are to say so.
+	appendLimit int64
+
 	native   map[string]bool
 	commands map[string]handler
 }
@@ -160,7 +166,15 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 		if !cfg.wants(f) || !f.lacking(native) || slices.Contains(o.Capabilities, f.instead) {
 			continue
 		}
-		o.Capabilities = append(o.Capabilities, f.name)
+		name := f.name
+		if f == appendLimit {
+			if !cfg.limited(native) {
+				continue
+			}
+			o.appendLimit = cfg.AppendLimit
+			name = fmt.Sprintf("%s=%d", name, cfg.AppendLimit)
+		}
+		o.Capabilities = append(o.Capabilities, name)
 		for name, h := range f.commands {
 			o.commands[name] = o.commands[name].or(h)
 		}

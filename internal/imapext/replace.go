@@ -42,6 +42,8 @@ func (s *Session) replace(t *relay.Turn, c *command, number, name string, line s
 	switch {
 	case !ok || !isNumber(number):
 		return refuseUpload(t, c, line, "BAD Invalid arguments.")
+	case s.tooBig(u):
+		return refuseUpload(t, c, line, "NO "+s.tooBigText())
 	case s.mailbox == nil:
 		return refuseUpload(t, c, line, "BAD No mailbox selected.")
 	case s.mailbox.readOnly:

@@ -31,7 +31,7 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, up, down []byte, plus bool) {
 		client, front := net.Pipe()
 		backend, back := net.Pipe()
-		cfg := &Config{Names: []string{Auto}, IdleInterval: time.Millisecond}
+		cfg := &Config{Names: []string{Auto}, IdleInterval: time.Millisecond, AppendLimit: 100}
 		s := relay.New(relay.Leg{Conn: front}, relay.Leg{Conn: back}, relay.Options{
 			Idle: time.Minute, Extension: NewSession(cfg.Offer([]string{"IMAP4rev1", "UIDPLUS"})), LiteralPlus: plus,
 		})
