@@ -154,9 +154,35 @@ func (s *Session) appendTo(t *relay.Turn, c *command, name string, line scanner)
 		}
 	}
 	if len(stored) > 1 {
-		status.Text = fmt.Sprintf("[APPENDUID %s %s] Append completed.", validity, strings.Join(stored, ","))
+		status.Text = fmt.Sprintf("[APPENDUID %s %s] Append completed.", validity, inRanges(stored))
 	}
 	return t.Tellf("%s %s", c.tag, status)
+}
+
+// inRanges writes UIDs as a set, in their order.
+func inRanges(uids []string) string {
+	var set strings.Builder
+	for i := 0; i < len(uids); {
+		last, n := i, uidOf(uids[i])
+		for last+1 < len(uids) && uidOf(uids[last+1]) == n+uint64(last+1-i) {
+			last++
+		}
+		if i > 0 {
+			set.WriteByte(',')
+		}
+		set.WriteString(uids[i])
+		if last > i {
+			set.WriteString(":" + uids[last])
+		}
+		i = last + 1
+	}
+	return set.String()
+}
+
+// uidOf reads a UID, which is known to be one.
+func uidOf(text string) uint64 {
+	uid, _ := strconv.ParseUint(text, 10, 32)
+	return uid
 }
 
 // store appends one message. It returns the line that follows, or that nothing does

@@ -62,7 +62,7 @@ func TestMultiAppend(t *testing.T) {
 			s: % APPEND "saved" (\Draft) {0+}
 			s:
 			S: % OK [APPENDUID 1 5] done
-			c: a OK [APPENDUID 1 2,3,5] Append completed.
+			c: a OK [APPENDUID 1 2:3,5] Append completed.
 			C: b NOOP
 			s: b NOOP`)
 	})
