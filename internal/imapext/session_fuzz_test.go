@@ -50,7 +50,7 @@ func FuzzSession(f *testing.F) {
 			answer(backend, string(down))
 			said <- struct{}{}
 		}()
-		wait := time.After(time.Second)
+		wait := time.After(30 * time.Millisecond)
 		for range 2 {
 			select {
 			case <-said:
@@ -98,13 +98,13 @@ func answer(conn net.Conn, script string) {
 				piece = tag + piece
 			case <-over:
 				return
-			case <-time.After(5 * time.Millisecond):
+			case <-time.After(2 * time.Millisecond):
 			}
 		}
 		if _, err := io.WriteString(conn, piece); err != nil {
 			break
 		}
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Millisecond))
 	<-over
 }
