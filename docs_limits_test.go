@@ -21,6 +21,8 @@ var noLimits = map[string]string{
 	"caddyimap.hashLength":           "the length of a hash in the log",
 	"caddyimap.idLength":             "the length of an id",
 	"caddyimap.expiresSoon":          "when a warning begins",
+	"caddyimap.learnAgain":           "a pause",
+	"caddyimap.offersKnown":          "a mark",
 	"imapredis.defaultPort":          "a port",
 	"imapredis.runKeys":              "how a merge is cut into pieces",
 	"imapredis.runArgs":              "how a merge is cut into pieces",
@@ -39,6 +41,12 @@ var noLimits = map[string]string{
 	"internal/imapauth.prefixLength": "the length of a tag",
 	"internal/imapauth.sharesFor":    "for how long something is believed",
 	"internal/imapwire.maxQuoted":    "from where on a string is sent as a literal",
+	"internal/imapext.maxCodeBits":   "a part of the format",
+	"internal/imapext.literalCodes":  "a part of the format",
+	"internal/imapext.lengthCodes":   "a part of the format",
+	"internal/imapext.endOfBlock":    "a part of the format",
+	"internal/imapext.maxQuoted":     "from where on a string is sent as a literal",
+	"internal/relay.prefixLength":    "the length of a tag",
 	"internal/pool.prefixIPv6":       "the size of a network",
 	"internal/pool.trialTime":        "how soon a login tries what is down",
 	"internal/pool.DefaultStagger":   "when the next upstream is tried beside the first",
@@ -67,7 +75,7 @@ func TestLimitsPage(t *testing.T) {
 	page := read(t, limitsPage)
 	documented := make(map[string]bool)
 	for _, heading := range []string{
-		"Connections and sessions", "Clients before login", "Backends", "The relay", "Mail servers", "The guard's limits", "The admin API and the rest",
+		"Connections and sessions", "Clients before login", "Backends", "Token endpoints", "The relay", "Mail servers", "The guard's limits", "The admin API and the rest",
 	} {
 		for _, row := range table(t, page, heading, "What") {
 			option := strings.Trim(row[2], "`")

@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
 	"github.com/mholt/caddy-l4/layer4"
 	"github.com/mholt/caddy-l4/modules/l4tls"
 	"go.uber.org/zap"
@@ -66,7 +63,7 @@ func (v *visit) receive(cx *layer4.Connection, enter func() (ctx context.Context
 		Remote: ends.Client.Addr(), RemotePort: ends.Client.Port(), Local: ends.Server,
 	}
 	if states := l4tls.GetConnectionStates(v.conn.Connection); len(states) > 0 {
-		client.TLS = states[len(states)-1]
+		client.TLS = h.standing(states[len(states)-1])
 	}
 	// What it writes at the end it works out at the end, and keeps no buffer for.
 	v.logger = h.logger.WithLazy(zap.String("session", client.ID), zap.Stringer("remote", v.conn.RemoteAddr()))
@@ -102,10 +99,7 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 	session := relay.New(
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
-		relay.Options{
-			Idle:           time.Duration(v.handler.IdleTimeout),
-			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
-		},
+		relayOptions(v.handler, s.Backend),
 	)
 	v.start, v.backend = time.Now(), s.Backend
 	defer func() {
@@ -125,7 +119,7 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 		}))
 	}
 	// These are not needed any more, and the session may last for days.
-	s.Backend.Caps, s.Backend.Buffered = nil, nil
+	s.Backend.Caps, s.Backend.Buffered, s.Backend.Extender = nil, nil, nil
 	v.session = session
 	session.Begin()
 }
@@ -159,8 +153,4 @@ func (v *visit) end() {
 		zap.Int64("bytes_out", stats.FromBackend),
 		zap.NamedError("reason", stats.Err),
 	)
-}
-
-func isUnauthenticate(name string) bool {
-	return strings.EqualFold(name, string(imap.CapUnauthenticate))
 }

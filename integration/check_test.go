@@ -78,6 +78,7 @@ func (c *caddyServer) Check(user, password string, want ...string) *checked {
 
 // With everything real: what is well, and what is named when something fails.
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	good, bad := secret("Healthy-Horse-61"), secret("Sickly-Horse-62")
 	ca := imaptest.NewCA(t)
 	d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}})}, map[string]string{"alice": good})
@@ -169,7 +170,8 @@ func TestCheckTerminal(t *testing.T) {
 	term.Expect("Try the same password as alice? It counts as another try. [y/N] ")
 	term.Type("y\n")
 	term.Expect("as alice is let in")
-	term.Expect("thing is wrong")
+	term.Expect("users have to log in as alice")
+	term.Expect("Nothing is wrong.")
 	term.End()
 	d.WantLogins("alice", 1)
 

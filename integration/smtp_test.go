@@ -18,10 +18,16 @@ import (
 // backend there, away, and there again.
 func checkPostfix(p *postfix, d *dovecot, user, good, bad string) {
 	p.t.Helper()
+	checkPostfixBy(p, d, user, good, bad, nil, []string{"--tls"})
+}
+
+// checkPostfixBy does so in some ways only, given as options of swaks.
+func checkPostfixBy(p *postfix, d *dovecot, user, good, bad string, ways ...[]string) {
+	p.t.Helper()
 	all := func(password string, want int) {
 		p.t.Helper()
 		for _, mechanism := range []string{"PLAIN", "LOGIN"} {
-			for _, more := range [][]string{nil, {"--tls"}} {
+			for _, more := range ways {
 				p.WantAuth(want, mechanism, user, password, more...)
 			}
 		}
@@ -38,6 +44,7 @@ func checkPostfix(p *postfix, d *dovecot, user, good, bad string) {
 }
 
 func TestPostfix(t *testing.T) {
+	t.Parallel()
 	good, bad := secret("Postfix-Good-31"), secret("Postfix-Bad-32")
 	const user = "alice@example.test"
 	// The port of the README, unless somebody has it already.
@@ -68,6 +75,7 @@ func TestPostfix(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			need(t, "dovecot", "postfix", "swaks")
 			ca := imaptest.NewCA(t)
 			d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}})},
@@ -96,6 +104,7 @@ func TestPostfix(t *testing.T) {
 // A backend that takes the connection and then says nothing is the worst kind
 // of down: Postfix waits for ten seconds and then hangs up on us.
 func TestPostfixWithSilentBackend(t *testing.T) {
+	t.Parallel()
 	need(t, "postfix", "swaks")
 	password := secret("Silent-Backend-5")
 	silent := imaptest.NewScript(t, func(c *imaptest.Conn) { c.Rest() })
@@ -117,6 +126,7 @@ func TestPostfixWithSilentBackend(t *testing.T) {
 // From the moment an account is disabled at the backend nobody gets in with it,
 // and until that moment everybody did: nothing is remembered for them.
 func TestDisabledAccount(t *testing.T) {
+	t.Parallel()
 	need(t, "dovecot", "postfix", "swaks")
 	password := secret("Dismissed-Today-9")
 	ca := imaptest.NewCA(t)

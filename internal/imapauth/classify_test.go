@@ -3,6 +3,7 @@ package imapauth
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -207,7 +208,7 @@ func TestFailure(t *testing.T) {
 		{down, login.UnavailableFor(down)},
 		{held, login.Verdict{Result: login.Throttled, Code: imap.ResponseCodeUnavailable, Backoff: time.Second, Everybody: true, Err: held}},
 	} {
-		if got := Failure(tc.err); got != tc.want {
+		if got := Failure(tc.err); !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%v: %+v, want %+v", tc.err, got, tc.want)
 		}
 	}

@@ -142,16 +142,6 @@ func appendString(out []byte, text string) []byte {
 	return append(out, '"')
 }
 
-// quotable says whether a text can be in a quoted string.
-func quotable(text string) bool {
-	for i := range len(text) {
-		if b := text[i]; b == 0 || b == '\r' || b == '\n' || b >= 0x80 {
-			return false
-		}
-	}
-	return true
-}
-
 // args appends strings to a command in parts, as Turn.Ask has them. The last part is
 // text.
 func args(parts []string, texts ...string) []string {

@@ -6,10 +6,13 @@
 package imapext
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
@@ -24,8 +27,10 @@ type feature struct {
 	native []string
 	// commands are those that it answers, such as "SORT" and "UID SORT".
 	commands map[string]handler
-	// byName says that "auto" does not have it: its name has to be given.
-	byName bool
+	// byName says that it is not one of all, but has to be named; instead is another that
+	// it is not offered with.
+	byName  bool
+	instead string
 }
 
 // handler is how a command is answered.
@@ -35,21 +40,35 @@ type handler struct {
 	plan func(s *Session, c *command) func(*relay.Turn) error
 }
 
+// or returns a handler for a command that several features answer. Those that carry it out
+// do so in the same way.
+func (h handler) or(other handler) handler {
+	if h.plan == nil {
+		h.plan = other.plan
+	}
+	if h.interest == relay.Pass || other.interest == relay.Whole {
+		h.interest = other.interest
+	}
+	return h
+}
+
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
-	namespaceFeature,
-	childrenFeature,
-	listExtended,
-	listStatus,
-	specialUse,
-	statusSize,
+	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving, compressing,
+	appendingMany, replacing, appendLimit,
+	namespaceFeature, childrenFeature, listExtended, listStatus, specialUse, statusSize,
 }
 
 // Config is what the sessions of one backend share. It is not changed once in use.
 type Config struct {
 	// Names are the extensions to answer if the backend lacks them, as capability lists
-	// have them. The one name "auto" is all.
+	// have them. The one name "auto" is all but those that have to be named.
 	Names []string
+	// IdleInterval is how often a backend is asked for news while a client is in IDLE.
+	IdleInterval time.Duration
+	// AppendLimit is how large a message the backend takes, in bytes; 0 if that is not
+	// known.
+	AppendLimit int64
 	// SpecialUse has the names of mailboxes, in UTF-8, by what they are for, such as
 	// `\Sent`. A use that is in it is not looked for by the names that are known.
 	SpecialUse map[string][]string
@@ -77,13 +96,37 @@ const (
 // maxOffers is how many different capability lists of a backend are remembered.
 const maxOffers = 16
 
-// Known returns the names of all extensions.
+// Known returns the names of all extensions, in alphabetical order.
 func Known() []string {
 	names := make([]string, len(features))
 	for i, f := range features {
 		names[i] = f.name
 	}
+	slices.Sort(names)
 	return names
+}
+
+// Automatic returns the names of those that "auto" stands for, in alphabetical order.
+func Automatic() []string {
+	return slices.DeleteFunc(Known(), func(name string) bool {
+		return slices.ContainsFunc(features, func(f *feature) bool { return f.name == name && f.byName })
+	})
+}
+
+// Check says whether there are extensions of these names.
+func Check(names []string) error {
+	for i, name := range names {
+		isName := func(known string) bool { return strings.EqualFold(name, known) }
+		switch {
+		case name == Auto && len(names) > 1:
+			return errors.New("auto is all extensions; leave out the other names")
+		case name != Auto && !slices.ContainsFunc(Known(), isName):
+			return fmt.Errorf("the extensions are %s; there is no %s", strings.Join(Known(), ", "), name)
+		case slices.ContainsFunc(names[:i], isName):
+			return fmt.Errorf("%s: named twice", name)
+		}
+	}
+	return nil
 }
 
 // Offer is what is answered in front of a backend with certain capabilities.
@@ -91,17 +134,24 @@ type Offer struct {
 	// Capabilities are those to be listed besides the backend's.
 	Capabilities []string
 
+	cfg *Config
+	// appendLimit is how large a message may be, in bytes, if we are to say so.
+	appendLimit int64
+
 	native   map[string]bool
 	commands map[string]handler
-	// uid says that there are commands that begin with UID.
-	uid relay.Interest
 	// hide says that folders which hold no mail are left out of lists.
 	hide bool
-	cfg  *Config
 }
+
+// IsEmpty says whether nothing is to be answered.
+func (o *Offer) IsEmpty() bool { return len(o.commands) == 0 }
 
 // answers says whether an extension is answered here.
 func (o *Offer) answers(name string) bool { return slices.Contains(o.Capabilities, name) }
+
+// Has says whether the backend has a capability by itself.
+func (o *Offer) Has(capability string) bool { return o.native[capability] }
 
 // Offer returns what is answered for a backend that has these capabilities after
 // login.
@@ -130,17 +180,22 @@ func (cfg *Config) Offer(caps []string) *Offer {
 }
 
 func (cfg *Config) makeOffer(native map[string]bool) *Offer {
-	o := &Offer{native: native, commands: make(map[string]handler), cfg: cfg}
+	o := &Offer{cfg: cfg, native: native, commands: make(map[string]handler)}
 	for _, f := range features {
-		if !cfg.wants(f) || !f.lacking(native) {
+		if !cfg.wants(f) || !f.lacking(native) || slices.Contains(o.Capabilities, f.instead) {
 			continue
 		}
-		o.Capabilities = append(o.Capabilities, f.name)
-		for name, h := range f.commands {
-			o.commands[name] = h
-			if strings.HasPrefix(name, "UID ") {
-				o.uid = relay.Whole
+		name := f.name
+		if f == appendLimit {
+			if !cfg.limited(native) {
+				continue
 			}
+			o.appendLimit = cfg.AppendLimit
+			name = fmt.Sprintf("%s=%d", name, cfg.AppendLimit)
+		}
+		o.Capabilities = append(o.Capabilities, name)
+		for name, h := range f.commands {
+			o.commands[name] = o.commands[name].or(h)
 		}
 	}
 	if o.hide = cfg.hides(native); o.hide {
@@ -148,6 +203,9 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 	}
 	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
+		if native[compressing.name] {
+			maps.Copy(o.commands, compressing.commands)
+		}
 	}
 	return o
 }
@@ -177,6 +235,8 @@ type Session struct {
 	offer *Offer
 	// mailbox is what is selected; nil if nothing is.
 	mailbox *mailbox
+	// compressed says that the client and we compress what we say.
+	compressed bool
 }
 
 // NewSession returns a session to which the offer holds.
@@ -184,9 +244,6 @@ func NewSession(o *Offer) *Session { return &Session{offer: o} }
 
 // Wants implements relay.Extension.
 func (s *Session) Wants(name []byte) relay.Interest {
-	if string(name) == "UID" {
-		return s.offer.uid
-	}
 	return s.offer.commands[string(name)].interest
 }
 

@@ -17,15 +17,9 @@ var listStatus = &feature{name: "LIST-STATUS", commands: listCommands}
 // could be selected only by leaving that, with which its \Recent and the numbers of its
 // messages would be lost. So it is answered where it does no harm, and has to be named:
 // "auto" must not promise what is refused half of the time.
-var statusSize = &feature{name: "STATUS=SIZE", byName: true, commands: sizeCommands()}
-
-func sizeCommands() map[string]handler {
-	commands := map[string]handler{"STATUS": {relay.Whole, statusCommand}, "LIST": {relay.Whole, list}}
-	for name, h := range selecting {
-		commands[name] = h
-	}
-	return commands
-}
+var statusSize = &feature{name: "STATUS=SIZE", byName: true, commands: withMailbox(map[string]handler{
+	"STATUS": {relay.Whole, statusCommand}, "LIST": {relay.Whole, list},
+})}
 
 const sizeItem = "SIZE"
 
