@@ -9,22 +9,6 @@ import (
 // hidingCommands are those whose answers leave out folders that hold no mail.
 var hidingCommands = map[string]handler{"LIST": {relay.Whole, list}, "LSUB": {relay.Whole, lsub}}
 
-// hides says whether folders that hold no mail are left out in front of a backend.
-func (cfg *Config) hides(native map[string]bool) bool {
-	switch cfg.HideFolders {
-	case SwitchOn:
-		return true
-	case SwitchOff:
-		return false
-	}
-	for _, name := range cfg.Names {
-		if name == Auto {
-			return looksLikeExchange(native)
-		}
-	}
-	return false
-}
-
 // looksLikeExchange says whether capabilities are those of an Exchange: some are
 // nobody else's, and few others list IMAP4 beside IMAP4rev1 and have nothing newer.
 func looksLikeExchange(native map[string]bool) bool {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
@@ -74,6 +75,8 @@ type Config struct {
 	SpecialUse map[string][]string
 	// HideFolders says whether folders that hold no mail are left out of lists.
 	HideFolders Switch
+	// ReportMissing says whether messages are reported that the backend does not give.
+	ReportMissing Switch
 
 	mu     sync.Mutex
 	offers map[string]*Offer
@@ -140,8 +143,9 @@ type Offer struct {
 
 	native   map[string]bool
 	commands map[string]handler
-	// hide says that folders which hold no mail are left out of lists.
-	hide bool
+	// hide says that folders which hold no mail are left out of lists, report that messages
+	// are reported which the backend does not give.
+	hide, report bool
 }
 
 // IsEmpty says whether nothing is to be answered.
@@ -194,12 +198,13 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 			name = fmt.Sprintf("%s=%d", name, cfg.AppendLimit)
 		}
 		o.Capabilities = append(o.Capabilities, name)
-		for name, h := range f.commands {
-			o.commands[name] = o.commands[name].or(h)
-		}
+		o.add(f.commands)
 	}
-	if o.hide = cfg.hides(native); o.hide {
-		maps.Copy(o.commands, hidingCommands)
+	if o.hide = cfg.decides(cfg.HideFolders, native); o.hide {
+		o.add(hidingCommands)
+	}
+	if o.report = cfg.decides(cfg.ReportMissing, native); o.report {
+		o.add(reportingCommands)
 	}
 	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
@@ -208,6 +213,21 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 		}
 	}
 	return o
+}
+
+// add has more commands answered.
+func (o *Offer) add(commands map[string]handler) {
+	for name, h := range commands {
+		o.commands[name] = o.commands[name].or(h)
+	}
+}
+
+// decides returns what a switch means in front of a backend.
+func (cfg *Config) decides(s Switch, native map[string]bool) bool {
+	if s == SwitchAuto {
+		return slices.Contains(cfg.Names, Auto) && looksLikeExchange(native)
+	}
+	return s == SwitchOn
 }
 
 // wants says whether an extension is to be answered if it is lacking.
@@ -237,6 +257,13 @@ type Session struct {
 	mailbox *mailbox
 	// compressed says that the client and we compress what we say.
 	compressed bool
+
+	// Missing, if not nil, is told of messages that the backend was asked for and did not
+	// give: by the mailbox's name as the backend has it, and UID. It is set before the
+	// session begins, and may be called by any goroutine.
+	Missing func(mailbox string, uid uint64)
+	// missing is how many there were.
+	missing atomic.Int32
 }
 
 // NewSession returns a session to which the offer holds.

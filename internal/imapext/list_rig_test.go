@@ -144,29 +144,25 @@ type mailClient struct {
 }
 
 // session relays a client's session to a backend that a script plays.
-func session(t testing.TB, cfg *Config, caps string, play func(*imaptest.Conn)) *mailClient {
+func session(t *testing.T, cfg *Config, caps string, play func(*imaptest.Conn)) *mailClient {
+	t.Helper()
+	return sessionWith(t, cfg, caps, play, nil)
+}
+
+// sessionWith is session with somebody who is told of missing messages.
+func sessionWith(t *testing.T, cfg *Config, caps string, play func(*imaptest.Conn), missing func(string, uint64)) *mailClient {
 	t.Helper()
 	script := imaptest.NewScript(t, play)
 	back, err := net.Dial("tcp", script.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	front, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, front := tcpPair(t)
 	done := make(chan relay.Stats, 1)
+	extension := NewSession(cfg.Offer(strings.Fields(caps)))
+	extension.Missing = missing
 	s := relay.New(relay.Leg{Conn: front}, relay.Leg{Conn: back}, relay.Options{
-		Idle: time.Minute, Extension: NewSession(cfg.Offer(strings.Fields(caps))), LiteralPlus: true,
+		Idle: time.Minute, Extension: extension, LiteralPlus: true,
 	})
 	go func() { done <- s.Run() }()
 	t.Cleanup(func() {

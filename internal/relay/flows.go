@@ -47,6 +47,10 @@ func (u *upward) carryOut(d *direction, rest []byte) ([]byte, error) {
 		if rest, command, err = s.takeTurn(plan, rest); err != nil {
 			return nil, err
 		}
+	} else if w, ok := g.extension.(Watcher); ok {
+		if f := w.Watch(command); f != nil {
+			s.ledger.watch(command, f)
+		}
 	}
 	if command == nil {
 		s.ledger.commands.Add(1)

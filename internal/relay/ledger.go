@@ -59,6 +59,11 @@ type ledger struct {
 	turning bool
 	closed  bool
 
+	// watched are those to tell of a command that is completed, by the hash of its tag;
+	// watching says that there are some.
+	watched  map[uint32]func(answered bool)
+	watching atomic.Bool
+
 	// opaque is set once both directions are compressed.
 	opaque atomic.Bool
 	// commands counts what the client has asked, the relay's own answers included.

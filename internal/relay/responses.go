@@ -24,6 +24,8 @@ type responses struct {
 	tag           uint32
 	tagLen        int
 	completes, ok bool
+	// answered says that data with a number has come since a command was completed.
+	answered bool
 	// invites marks a continuation, hidden one that the client does not get.
 	invites, hidden bool
 	// literal is how much of a literal is still to come.
@@ -177,6 +179,12 @@ func (r *responses) glance(p []byte) (int, fate) {
 // end is at the end of a response.
 func (r *responses) end() {
 	r.state = atResponse
+	if r.completes {
+		if tell := r.ledger.watcher(r.tag); tell != nil && r.ok {
+			tell(r.answered)
+		}
+		r.answered = false
+	}
 	switch {
 	case r.invites:
 		r.ledger.invite()
@@ -209,7 +217,7 @@ func (r *responses) readTag(p []byte) int {
 func (r *responses) readWord(p []byte) int {
 	if r.wordLen == 0 && r.state == inName && '0' <= p[0] && p[0] <= '9' {
 		// No status and no list, but a number, as most data begins with.
-		r.state = inData
+		r.state, r.answered = inData, true
 		return 0
 	}
 	for i, b := range p {
