@@ -141,6 +141,22 @@ type Backend struct {
 	// extension `APPENDLIMIT`. Default: they are not told.
 	AppendLimit int `json:"append_limit,omitempty"`
 
+	// The mailboxes for a special use, by the extension `SPECIAL-USE`: names as users see
+	// them, with the folders above them, for `\All`, `\Archive`, `\Drafts`, `\Flagged`,
+	// `\Important`, `\Junk`, `\Sent` or `\Trash`. Default: mailboxes are known by the names
+	// that Exchange gives them in its languages, and by a few that are usual elsewhere.
+	SpecialUse map[string][]string `json:"special_use,omitempty"`
+
+	// Whether folders that hold no mail, such as calendars, are left out of lists:
+	// `auto` (in front of Exchange, if `extensions` is `auto`), `on` or `off`. Default:
+	// `auto`.
+	HideFolders string `json:"hide_folders,omitempty"`
+
+	// Whether messages are logged that clients ask for and the backend does not give:
+	// `auto` (in front of Exchange, if `extensions` is `auto`), `on` or `off`. Default:
+	// `auto`.
+	ReportMissing string `json:"report_missing,omitempty"`
+
 	// How clients with a password are logged in at a backend that takes only tokens.
 	// Default: they are logged in with the password.
 	OAuth2 *OAuth2 `json:"oauth2,omitempty"`

@@ -203,6 +203,9 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		extensions off|auto|<name>...
 //		idle_interval <duration>
 //		append_limit <number>
+//		special_use <use> <name>...
+//		hide_folders auto|on|off
+//		report_missing auto|on|off
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -253,6 +256,9 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"extensions":               glue.Values(1, -1, b.setExtensions),
 		"idle_interval":            glue.Duration(&b.IdleInterval),
 		"append_limit":             glue.Number(&b.AppendLimit),
+		"special_use":              glue.Values(2, -1, b.addSpecialUse).Repeated(),
+		"hide_folders":             glue.Text(&b.HideFolders),
+		"report_missing":           glue.Text(&b.ReportMissing),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),

@@ -9,8 +9,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/emersion/go-imap/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapext"
+	"github.com/caddy-imap/caddy-imap/internal/imapfront"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
@@ -32,13 +34,7 @@ func (b *Backend) setExtensions(names []string) error {
 // provisionExtensions sets up what is answered in the backend's place.
 func (b *Backend) provisionExtensions() error {
 	if len(b.Extensions) == 0 {
-		if b.IdleInterval != 0 {
-			return errors.New("idle_interval: without extensions it means nothing; remove it, or set extensions")
-		}
-		if b.AppendLimit != 0 {
-			return errors.New("append_limit: without extensions it means nothing; remove it, or set extensions")
-		}
-		return nil
+		return b.withoutExtensions()
 	}
 	if err := imapext.Check(b.Extensions); err != nil {
 		return fmt.Errorf("extensions: %w", err)
@@ -61,7 +57,7 @@ func (b *Backend) provisionExtensions() error {
 	b.extensions = &imapext.Config{
 		Names: b.Extensions, IdleInterval: time.Duration(b.IdleInterval), AppendLimit: int64(b.AppendLimit),
 	}
-	return nil
+	return b.provisionLists(b.extensions)
 }
 
 // extend adds to a session what is answered in the backend's place.
@@ -75,15 +71,22 @@ func (b *Backend) extend(s *login.Session) {
 }
 
 // relayOptions are those of a session.
-func relayOptions(h *Handler, s *login.Session) relay.Options {
+func relayOptions(h *Handler, s *imapfront.Session, logger *zap.Logger) relay.Options {
 	o := relay.Options{
 		Idle:           time.Duration(h.IdleTimeout),
 		Logger:         h.logger,
-		Unauthenticate: hasCapability(s.Caps, imap.CapUnauthenticate),
-		LiteralPlus:    hasCapability(s.Caps, imap.CapLiteralPlus),
+		Unauthenticate: hasCapability(s.Backend.Caps, imap.CapUnauthenticate),
+		LiteralPlus:    hasCapability(s.Backend.Caps, imap.CapLiteralPlus),
 	}
-	if offer, ok := s.Extender.(*imapext.Offer); ok {
-		o.Extension = imapext.NewSession(offer)
+	if offer, ok := s.Backend.Extender.(*imapext.Offer); ok {
+		extension := imapext.NewSession(offer)
+		user, backend := s.User, s.Backend.Backend
+		extension.Missing = func(mailbox string, uid uint64) {
+			logger.Warn("the backend has not given a message: it cannot be converted, or is gone",
+				zap.String("user", user), zap.String("mailbox", mailbox), zap.Uint64("uid", uid),
+				zap.String("backend", backend))
+		}
+		o.Extension = extension
 	}
 	return o
 }

@@ -99,7 +99,7 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 	session := relay.New(
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
-		relayOptions(v.handler, s.Backend),
+		relayOptions(v.handler, s, v.logger),
 	)
 	v.start, v.backend = time.Now(), s.Backend
 	defer func() {
