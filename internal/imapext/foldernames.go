@@ -35,11 +35,16 @@ type language struct {
 // has when it is first opened, and all of one mailbox are of one language but for the
 // archive, which Outlook makes when it is first used.
 //
-// Sources: the names in Exchange's and Outlook's own user interfaces as Microsoft's
-// localised documentation has them, and a table that Exchange administrators use to
-// rename folders (github.com/michelderooij/Fix-MailboxFolders) for Czech, Danish, Dutch,
-// English, French, German, Italian, Japanese, Norwegian, Portuguese, Russian, Spanish
-// and Swedish. The last entry has names that other servers and mail programs use.
+// Sources: a table with which Exchange administrators rename these folders
+// (github.com/michelderooij/Fix-MailboxFolders) for Czech, Danish, Dutch, English, French,
+// German, Italian, Japanese, Norwegian, Portuguese, Russian, Spanish and Swedish, but for
+// archives; and for Bulgarian, Catalan, Croatian, Estonian, Greek, Hungarian, Indonesian, Latvian,
+// Lithuanian, Romanian, Serbian, Slovak, Slovene, Thai, Turkish, Ukrainian, Vietnamese and
+// Chinese what Microsoft's localised pages call the folder for sent mail. All other
+// names are from Outlook's and Exchange's user interfaces as remembered, and not
+// seen on a server: least sure are Arabic, Basque, Galician, Hebrew, Hindi, Malay and
+// Persian. A name that is not right does no harm, since nothing is called so. The last
+// entry has names that other servers and mail programs use.
 var languages = []language{
 	names("en", "Sent Items", "Drafts", "Deleted Items", "Junk Email|Junk E-mail", "Archive", "Calendar", "Contacts", "Tasks", "Notes", "Journal"),
 	names("de", "Gesendete Elemente|Gesendete Objekte", "Entwürfe", "Gelöschte Elemente|Gelöschte Objekte", "Junk-E-Mail", "Archiv|Archivieren", "Kalender", "Kontakte", "Aufgaben", "Notizen", "Journal"),
@@ -53,7 +58,6 @@ var languages = []language{
 	names("da", "Sendt post|Sendt mail", "Kladder", "Slettet post", "Uønsket mail|Uønsket e-mail|Uønsket post", "Arkiv|Arkivér", "Kalender", "Kontakter|Kontaktpersoner", "Opgaver", "Noter", "Journal|Kladde"),
 	names("nb", "Sendte elementer", "Kladd|Utkast", "Slettede elementer", "Søppelpost", "Arkiv|Arkiver", "Kalender", "Kontakter", "Oppgaver", "Notater", "Logg|Journal"),
 	names("fi", "Lähetetyt|Lähetetyt kohteet", "Luonnokset", "Poistetut|Poistetut kohteet", "Roskaposti", "Arkisto|Arkistoi", "Kalenteri", "Yhteystiedot", "Tehtävät", "Muistilaput", "Päiväkirja"),
-	names("is", "Sendir hlutir|Sent atriði", "Drög", "Eyddir hlutir|Eytt atriði", "Ruslpóstur", "Safn", "Dagatal", "Tengiliðir", "Verkefni", "Minnispunktar", "Dagbók"),
 	names("pl", "Elementy wysłane", "Wersje robocze|Kopie robocze", "Elementy usunięte", "Wiadomości-śmieci", "Archiwum", "Kalendarz", "Kontakty", "Zadania", "Notatki", "Dziennik"),
 	names("cs", "Odeslaná pošta", "Koncepty", "Odstraněná pošta", "Nevyžádaná pošta", "Archiv", "Kalendář", "Kontakty", "Úkoly|Úlohy", "Poznámky", "Deník"),
 	names("sk", "Odoslaná pošta|Odoslané položky", "Koncepty", "Odstránená pošta|Odstránené položky", "Nevyžiadaná pošta|Nevyžiadaný e-mail", "Archív", "Kalendár", "Kontakty", "Úlohy", "Poznámky", "Denník"),
@@ -63,10 +67,10 @@ var languages = []language{
 	names("hr", "Poslane stavke|Poslano", "Skice", "Izbrisane stavke|Izbrisano", "Bezvrijedna e-pošta|Neželjena e-pošta|Neželjena pošta", "Arhiva", "Kalendar", "Kontakti", "Zadaci", "Bilješke", "Dnevnik"),
 	names("sr-Latn", "Poslate stavke", "Radne verzije", "Izbrisane stavke", "Bezvredna e-pošta|Neželjena pošta", "Arhiva", "Kalendar", "Kontakti", "Zadaci", "Beleške", "Dnevnik"),
 	names("sr-Cyrl", "Послате ставке", "Радне верзије", "Избрисане ставке", "Безвредна е-пошта|Нежељена пошта", "Архива", "Календар", "Контакти", "Задаци", "Белешке", "Дневник"),
-	names("sl", "Poslano|Poslani elementi|Poslani predmeti", "Osnutki", "Izbrisano|Izbrisani elementi|Izbrisani predmeti", "Neželena e-pošta|Neželena pošta", "Arhiv|Arhiviraj", "Koledar", "Stiki", "Opravila", "Opombe|Beležke", "Dnevnik"),
+	names("sl", "Poslani predmeti|Poslano|Poslani elementi", "Osnutki", "Izbrisani predmeti|Izbrisano|Izbrisani elementi", "Neželena e-pošta|Neželena pošta", "Arhiv|Arhiviraj", "Koledar", "Stiki", "Opravila", "Opombe|Beležke", "Dnevnik"),
 	names("et", "Saadetud üksused", "Mustandid", "Kustutatud üksused", "Rämpspost", "Arhiiv|Arhiivi", "Kalender", "Kontaktid", "Ülesanded", "Märkmed", "Päevik"),
 	names("lv", "Nosūtītie vienumi|Nosūtītās ziņas", "Melnraksti", "Izdzēstie vienumi|Dzēstie vienumi", "Nevēlamais e-pasts|Nevēlams e-pasts|Mēstules", "Arhīvs|Arhivēt", "Kalendārs", "Kontaktpersonas", "Uzdevumi", "Piezīmes", "Žurnāls"),
-	names("lt", "Išsiųsti elementai|Išsiųsti laiškai", "Juodraščiai", "Panaikinti elementai|Naikinti elementai", "Pašto šiukšlės|El. pašto šiukšlės|Nepageidaujami laiškai", "Archyvas|Archyvuoti", "Kalendorius", "Kontaktai|Adresatai", "Užduotys", "Pastabos", "Žurnalas"),
+	names("lt", "Išsiųsta|Išsiųsti elementai|Išsiųsti laiškai", "Juodraščiai", "Panaikinti elementai|Naikinti elementai", "Pašto šiukšlės|El. pašto šiukšlės|Nepageidaujami laiškai", "Archyvas|Archyvuoti", "Kalendorius", "Kontaktai|Adresatai", "Užduotys", "Pastabos", "Žurnalas"),
 	names("el", "Απεσταλμένα", "Πρόχειρα", "Διαγραμμένα", "Ανεπιθύμητη αλληλογραφία|Ανεπιθύμητα", "Αρχειοθέτηση|Αρχείο", "Ημερολόγιο", "Επαφές", "Εργασίες", "Σημειώσεις", "Ημερολόγιο συμβάντων"),
 	names("tr", "Gönderilmiş Öğeler", "Taslaklar", "Silinmiş Öğeler", "Önemsiz E-posta|Gereksiz E-posta", "Arşiv", "Takvim", "Kişiler", "Görevler", "Notlar", "Günlük"),
 	names("ru", "Отправленные", "Черновики", "Удаленные", "Нежелательная почта", "Архив", "Календарь", "Контакты", "Задачи", "Заметки", "Дневник"),
