@@ -174,10 +174,10 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 	if d := h.server.Deadline; d < 0 || d > maxDeadline {
 		return fmt.Errorf("deadline %s: must be more than 0 and at most %s, since Postfix waits for 10s only", d, maxDeadline)
 	}
-	err := checkMost(h.MaxConnections)
-	if err != nil {
+	if err := checkMost(h.MaxConnections); err != nil {
 		return err
 	}
+	var err error
 	if h.server.Mechanisms, err = login.ParseMechanisms(h.Mechanisms, nil); err != nil {
 		return fmt.Errorf("mechanisms %w", err)
 	}

@@ -19,6 +19,7 @@ wanted=(
 	"debootstrap:debootstrap:a clean machine to install the package in"
 	"systemd-nspawn:systemd-container:systemd in that machine"
 	"nsenter:util-linux:systemd in that machine"
+	"buildah:buildah:the image that packaging/Dockerfile makes"
 	"promtool:prometheus:the alerts and the dashboard, and what is scraped"
 )
 
