@@ -170,7 +170,7 @@ func TestCheckTerminal(t *testing.T) {
 	term.Type("y\n")
 	term.Expect("as alice is let in")
 	term.Expect("the server takes alice")
-	term.Expect("Nothing is wrong.")
+	term.Expect("Nothing is wrong, but look at the 2 lines marked !.")
 	term.End()
 	d.WantLogins("alice", 1)
 
