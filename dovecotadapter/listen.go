@@ -229,6 +229,10 @@ func (l *listener) unixAddress() string {
 	if !isWord(file) || strings.ContainsAny(file, ":|") {
 		l.t.refuse(at, "the path of the socket may have no space, brace, colon or bar in it")
 	}
+	if dir := path.Dir(file); path.Base(dir) == "private" {
+		l.t.warn(at, "Caddy's user cannot write to %s, which is Postfix's own: use %s/caddy/auth.sock, and change smtpd_sasl_path to caddy/auth.sock; docs/postfix.md shows how",
+			dir, path.Dir(dir))
+	}
 	mode := "0600"
 	if value, n := l.text("mode"); n != nil {
 		bits, err := strconv.ParseUint(value, 8, 32)
