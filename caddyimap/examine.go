@@ -24,6 +24,16 @@ func (b *Backend) UpstreamConfigs() []*imapauth.Config {
 // verdict that there is none.
 func (b *Backend) Rename(a *login.Attempt) (*login.Attempt, login.Verdict) { return b.rename(a) }
 
+// CheckUpstream says what is wrong with the address of an upstream, without placeholders,
+// as provisioning would.
+func (b *Backend) CheckUpstream(address string) error {
+	_, err := b.parseAddress(address)
+	return err
+}
+
+// IsHostname says whether a name, without placeholders, can be one of Hostnames.
+func IsHostname(name string) bool { return isHostname(name) }
+
 // FindBackend returns the backend of that name with its name, or the only one if the
 // name is empty.
 func (a *App) FindBackend(name string) (string, *Backend, error) {
