@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"go.uber.org/zap"
 
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
@@ -31,6 +32,7 @@ const hashLength = 6
 const (
 	adviceBackend = "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
 	adviceDrain   = "every upstream of it drains; add another one, or take drain away"
+	advicePenalty = "Dovecot lets an address wait after wrong passwords, with a right one, too; have it told where clients come from, with forward_client, and set auth_timeout to 20s"
 	adviceConfig  = "see what the handlers and the backends of the configuration are called"
 )
 
@@ -69,8 +71,11 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 	if v.Result != login.Unavailable || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	if errors.Is(v.Err, pool.ErrDraining) {
+	switch {
+	case errors.Is(v.Err, pool.ErrDraining):
 		advice = adviceDrain
+	case errors.Is(v.Err, imapauth.ErrPenalty):
+		advice = advicePenalty
 	}
 	a.logger.Error("a password could not be checked, because the backend gave no answer that decides: "+advice,
 		zap.String("backend", backend), zap.String("upstream", v.Upstream), zap.Error(v.Err), zap.String("session", at.ID))

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -313,6 +314,18 @@ func TestBothHandlers(t *testing.T) {
 		}
 		if lines[i].text("service") != "smtp" || lines[i+1].text("service") != "imap" {
 			t.Errorf("services %v and %v", lines[i]["service"], lines[i+1]["service"])
+		}
+	}
+}
+
+// TestAdviceForPenalty pins that nobody is told to look at certificates when it is
+// Dovecot that lets us wait.
+func TestAdviceForPenalty(t *testing.T) {
+	for err, want := range map[error]string{imapauth.ErrTimeout: "tls_trust_pool", imapauth.ErrPenalty: "auth_timeout"} {
+		log := writeLogin(t.Context(), attempt(), login.UnavailableFor(fmt.Errorf("logging in: %w", err)))
+		lines := parseLines(t, log, "error", "")
+		if len(lines) != 1 || !strings.Contains(lines[0].text("msg"), want) {
+			t.Errorf("%v: %v", err, lines)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -40,8 +41,22 @@ type socket struct {
 
 // open opens a socket at the address, which has one port. Caddy's own way to do
 // it lets a configuration that is about to leave have the address besides: one
-// where it was not kept.
+// where it was not kept. It would also share it with, or take it from, another process.
 func open(ctx context.Context, key, addr caddy.NetworkAddress, cfg net.ListenConfig) (*socket, error) {
+	if addr.IsUnixNetwork() {
+		if err := checkFree(addr); err != nil {
+			return nil, err
+		}
+	} else {
+		// Caddy has the right to open a port below 1024 only then, if it has to take it.
+		control := cfg.Control
+		cfg.Control = func(network, address string, conn syscall.RawConn) error {
+			if err := checkFree(addr); err != nil || control == nil {
+				return err
+			}
+			return control(network, address, conn)
+		}
+	}
 	ln, err := addr.Listen(ctx, 0, cfg)
 	if err != nil {
 		return nil, err
