@@ -234,6 +234,10 @@ func (l *listener) unixAddress() string {
 	if !isWord(file) || strings.ContainsAny(file, ":|") {
 		l.t.refuse(at, "the path of the socket may have no space, brace, colon or bar in it")
 	}
+	if dir := path.Dir(file); path.Base(dir) == "private" {
+		l.t.warn(at, "Caddy's user cannot write to %s, which is Postfix's own: use %s/caddy/auth.sock, and change smtpd_sasl_path to caddy/auth.sock; docs/postfix.md shows how",
+			dir, path.Dir(dir))
+	}
 	for _, key := range []string{"user", "group"} {
 		if value, n := l.text(key); value != "" {
 			l.t.drop(n, "the socket belongs to the user that Caddy runs as. For another %s let the directory have it, with the mode 2750: docs/postfix.md shows how", key)

@@ -103,7 +103,7 @@ var Rules = []Rule{
 	{[]string{"unix_listener { }"}, "service", Carried, "A listener `kept/unix/...` with `dovecot_auth`, or with `dovecot_userdb` if its name ends with `-userdb`. Not `auth-userdb` itself, `auth-master` and `login`, which Dovecot's own processes use."},
 	{[]string{"port", "address", "listen", "ssl", "haproxy"}, "inet_listener", Carried, "The address; `implicit_tls`; `proxy_protocol`."},
 	{[]string{"name", "type", "reuse_port"}, "inet_listener", NotNeeded, "A listener needs no more than its address."},
-	{[]string{"path", "mode"}, "unix_listener", Carried, "The address of the listener."},
+	{[]string{"path", "mode"}, "unix_listener", Carried, "The address of the listener. Caddy cannot write to Postfix's directory `private`: [postfix.md](postfix.md#over-a-unix-socket) has another."},
 	{[]string{"user", "group"}, "unix_listener", Carried, "The socket belongs to the user that Caddy runs as. [postfix.md](postfix.md#over-a-unix-socket) has what to do."},
 	{[]string{"type"}, "unix_listener", NotNeeded, "The name says what it is for."},
 	{[]string{"fifo_listener { }"}, "service", NotNeeded, "Dovecot's processes talk to one another by it."},

@@ -170,3 +170,18 @@ func TestQuote(t *testing.T) {
 		}
 	}
 }
+
+// The printed Caddyfile leads nobody to an admin API that every program may use.
+func TestPrintedAdminAdvice(t *testing.T) {
+	o := parsed(t, "--print-config", "--from", "a.internal", "--to", "b")
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := o.caddyfile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), `"admin unix//run/caddy/admin.sock|0600"`) || strings.Contains(string(text), "Without the next two lines") {
+		t.Errorf("it says\n%s", text)
+	}
+}

@@ -27,6 +27,8 @@ type Auth struct {
 	Network, Dial string
 	// Delegates says that it lets users in who ask for the mailbox of somebody else.
 	Delegates bool
+	// Matched says that it depends on a matcher whether a connection gets there.
+	Matched bool
 }
 
 const (
@@ -50,7 +52,7 @@ func (d *Doctor) Auth(ctx context.Context, a Auth) {
 	conn, err := d.dial(ctx, a.Network, a.Dial)
 	took := time.Since(start)
 	switch {
-	case errors.Is(err, syscall.ECONNRESET): // before it could be used
+	case errors.Is(err, syscall.ECONNRESET) && !a.Matched: // before it could be used
 		d.tell(p, StepHandshake, authFault(err), took)
 		return
 	case err != nil:
@@ -66,7 +68,11 @@ func (d *Doctor) Auth(ctx context.Context, a Auth) {
 	_ = conn.SetDeadline(start.Add(d.timeout()))
 	mechanisms, err := c.hello()
 	took = time.Since(start)
-	if err != nil {
+	switch {
+	case err != nil && a.Matched:
+		d.tell(p, StepHandshake, left(matched), took)
+		return
+	case err != nil:
 		d.tell(p, StepHandshake, authFault(err), took)
 		return
 	}

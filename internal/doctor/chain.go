@@ -103,8 +103,22 @@ func (c chain) timeProblem(cert *x509.Certificate, leaf bool) (finding, bool) {
 // describe says whose a certificate is.
 func (c chain) describe() string {
 	leaf := c.certs[0]
-	days := int(leaf.NotAfter.Sub(c.now) / (24 * time.Hour))
-	return fmt.Sprintf("for %s, signed by %s, %d days left (until %s)", names(leaf), issuer(leaf), days, day(leaf.NotAfter))
+	return fmt.Sprintf("for %s, signed by %s, %s", names(leaf), issuer(leaf), c.left())
+}
+
+// validity says for whom and how long a certificate is.
+func (c chain) validity() string {
+	return fmt.Sprintf("it is for %s, %s", names(c.certs[0]), c.left())
+}
+
+// left says how much time a certificate has.
+func (c chain) left() string {
+	end := c.certs[0].NotAfter
+	left := end.Sub(c.now)
+	if left >= 0 && left < 2*24*time.Hour {
+		return fmt.Sprintf("%d hours left (until %s UTC)", int(left/time.Hour), end.UTC().Format("2006-01-02 15:04"))
+	}
+	return fmt.Sprintf("%d days left (until %s)", int(left/(24*time.Hour)), day(end))
 }
 
 func (c chain) expiresSoon() bool { return c.certs[0].NotAfter.Sub(c.now) < expiresSoon }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -28,6 +29,8 @@ func TestFrontFaults(t *testing.T) {
 		tls      *tls.Config
 		implicit bool
 		proxy    bool
+		deaf     bool // to PROXY headers from here
+		matched  bool
 		names    []string
 		own      []*x509.Certificate
 		greeting string
@@ -49,13 +52,25 @@ func TestFrontFaults(t *testing.T) {
 		{name: "of an unknown authority", tls: ca.ServerTLS(), faults: []Fault{CAUnknown}, texts: []string{"which this machine does not trust"}},
 		{name: "banned", greeting: "* BYE", faults: []Fault{Unavailable}},
 		{name: "somebody else's port", greeting: "220 ESMTP", faults: []Fault{NotIMAP}, texts: []string{"something else listens here"}},
+		{name: "behind a load balancer alone", tls: ca.ServerTLS(), own: own, deaf: true, texts: []string{"takes no header from 127.0.0.1, so none is sent"}},
+		{name: "not for us", greeting: "* BYE", matched: true, texts: []string{"- greeting", "this route has a matcher, which may not let this machine in"}},
+		{name: "for us, too", tls: ca.ServerTLS(), own: own, matched: true, texts: []string{"days left"}},
+		{name: "client certificates", tls: asking(ca, tls.VersionTLS13), own: own, names: []string{"localhost", "a.invalid"}, faults: []Fault{CertName},
+			texts: []string{"clients must show a certificate"}},
+		{name: "client certificates with TLS 1.2", tls: asking(ca, tls.VersionTLS12), implicit: true, texts: []string{"clients must show a certificate"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			srv := imaptest.NewFake(t, imaptest.Profile{TLS: tc.tls, Implicit: tc.implicit, Proxy: tc.proxy, Greeting: tc.greeting})
 			f := Front{
-				Address: ":143", Network: "tcp", Dial: srv.Addr(), Implicit: tc.implicit, Proxy: tc.proxy,
+				Address: ":143", Network: "tcp", Dial: srv.Addr(), Implicit: tc.implicit, Matched: tc.matched, ClientAuth: tc.tls != nil && tc.tls.ClientAuth != 0,
 				Names: tc.names, Own: tc.own, OwnFile: "/var/lib/root.crt",
+			}
+			if tc.proxy {
+				f.Proxy = &Proxied{Others: true}
+			}
+			if tc.deaf {
+				f.Proxy = &Proxied{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/32")}}
 			}
 			if tc.names == nil {
 				f.Names = []string{"localhost"}
@@ -69,6 +84,35 @@ func TestFrontFaults(t *testing.T) {
 	examine(t, nil, func(ctx context.Context, d *Doctor) {
 		d.Front(ctx, Front{Address: ":143", Network: "tcp", Dial: srv.Addr(), Names: []string{"a.example", "b.example"}})
 	}).want([]Fault{PortClosed}, "start Caddy with this configuration")
+}
+
+// asking is a server that wants certificates of its clients.
+func asking(ca *imaptest.CA, version uint16) *tls.Config {
+	cfg := ca.ServerTLS()
+	cfg.ClientAuth, cfg.MaxVersion = tls.RequireAnyClientCert, version
+	return cfg
+}
+
+// TestProxied pins from whom a PROXY header is expected.
+func TestProxied(t *testing.T) {
+	ten, loopback := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8")
+	here := netip.MustParseAddr("127.0.0.1")
+	for i, tc := range []struct {
+		p    *Proxied
+		from netip.Addr
+		want bool
+	}{
+		{nil, here, false},
+		{&Proxied{Others: true}, here, true},
+		{&Proxied{Allow: []netip.Prefix{ten}}, here, false},
+		{&Proxied{Allow: []netip.Prefix{ten, loopback}}, here, true},
+		{&Proxied{Allow: []netip.Prefix{loopback}, Deny: []netip.Prefix{loopback}, Others: true}, here, false},
+		{&Proxied{}, netip.Addr{}, true},
+	} {
+		if got := tc.p.expects(tc.from); got != tc.want {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
 }
 
 func authority(t *testing.T, ca *imaptest.CA) []*x509.Certificate {
