@@ -1,6 +1,7 @@
 package caddyimap_test
 
 import (
+	"encoding/json"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -68,5 +69,29 @@ func TestPackagedLinks(t *testing.T) {
 				t.Errorf("%s: link to %s, which is not in the package", page, m[1])
 			}
 		}
+	}
+}
+
+// TestConsoleJSON parses what the samples of commands show as JSON.
+func TestConsoleJSON(t *testing.T) {
+	found := 0
+	for _, page := range pages(t) {
+		for _, m := range fence.FindAllStringSubmatch(read(t, page), -1) {
+			if m[1] != "console" {
+				continue
+			}
+			for _, part := range regexp.MustCompile(`(?m)^\$ .*\n`).Split(m[3], -1) {
+				if !strings.HasPrefix(part, "{") && !strings.HasPrefix(part, "[") {
+					continue
+				}
+				found++
+				if !json.Valid([]byte(part)) {
+					t.Errorf("%s: this is no JSON:\n%s", page, part)
+				}
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("only %d samples were found", found)
 	}
 }

@@ -17,6 +17,7 @@ var calm = map[string]string{
 	"internal/glue.wait":             "it waits for a WaitGroup",
 	"internal/guard.run":             "it does nothing but call others by sound, which recovers",
 	"internal/imapauth.interrupt":    "it sets a deadline",
+	"internal/imapfront.put":         "it sets a deadline",
 	"internal/imapfront.within":      "it sets a deadline",
 	"internal/relay.serve":           "it does nothing but call wake, which recovers",
 	"keptnet.accept":                 "a server that listens and never answers is worse than one that ends",
@@ -105,7 +106,7 @@ func productionDirs(t *testing.T) (dirs []string) {
 	for _, file := range goFiles(t, ".") {
 		dir := path.Dir(file)
 		switch {
-		case slices.Contains(dirs, dir), dir == "integration", dir == "bench", dir == "imapcmd", dir == "internal/doctor", dir == "dovecotadapter", dir == "internal/dovecotconf", strings.HasPrefix(dir, "cmd/"),
+		case slices.Contains(dirs, dir), strings.HasPrefix(dir, "integration"), dir == "bench", dir == "imapcmd", dir == "internal/doctor", dir == "dovecotadapter", dir == "internal/dovecotconf", strings.HasPrefix(dir, "cmd/"),
 			strings.HasPrefix(dir, "internal/demo"), strings.HasPrefix(dir, "internal/imaptest"), strings.HasPrefix(dir, "internal/redistest"):
 			continue
 		}

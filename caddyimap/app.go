@@ -92,6 +92,7 @@ type App struct {
 	files    []tls.Certificate
 	storage  certmagic.Storage
 	guardRun *guardRun
+	learning learning
 	events   *eventQueue
 	// ctx is for its end only; nothing is done with it that takes time.
 	ctx    caddy.Context
@@ -153,6 +154,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("backend %s: %w", name, err)
 		}
 	}
+	if err := a.provisionVerifiers(); err != nil {
+		return err
+	}
 	if err := a.provisionCertificates(); err != nil {
 		return err
 	}
@@ -195,6 +199,7 @@ func (a *App) started() {
 	a.ran.Store(true)
 	a.beginMetrics()
 	a.startPools()
+	a.startLearning()
 	apps.start(a)
 	a.events.begin()
 	a.manageCertificates()
@@ -204,6 +209,7 @@ func (a *App) started() {
 // begun with this app is told of by that one.
 func (a *App) Stop() error {
 	a.retire()
+	a.stopLearning()
 	a.stopPools()
 	a.events.stop()
 	return a.stopGuard()
@@ -212,6 +218,9 @@ func (a *App) Stop() error {
 // Cleanup is for apps that were never started.
 func (a *App) Cleanup() error {
 	a.retire()
+	for _, b := range a.Backends {
+		b.closeTokens()
+	}
 	closeForgotten(a.ctx, a.logger)
 	return nil
 }

@@ -136,8 +136,8 @@ func (r *BackendRef) Replaced() bool {
 // Check asks the backend about an attempt of the Dovecot auth protocol, and
 // leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
-	return r.attempt(ctx, a, entranceAuth, func(ctx context.Context, a *login.Attempt, b *Backend, _ bool) login.Verdict {
-		return b.check(ctx, a, imapauth.Plain)
+	return r.attempt(ctx, a, entranceAuth, func(ctx context.Context, a *login.Attempt, b *Backend, on *link, _ bool) login.Verdict {
+		return b.checkFor(ctx, a, imapauth.Plain, on)
 	})
 }
 
@@ -149,8 +149,8 @@ func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login
 			session.Close()
 		}
 	}()
-	v = r.attempt(ctx, a, entranceIMAP, func(ctx context.Context, a *login.Attempt, b *Backend, right bool) (v login.Verdict) {
-		session, v = b.openCounted(ctx, a, right)
+	v = r.attempt(ctx, a, entranceIMAP, func(ctx context.Context, a *login.Attempt, b *Backend, on *link, right bool) (v login.Verdict) {
+		session, v = b.openCounted(ctx, a, on, right)
 		return v
 	})
 	r.Hold(ctx, a, v)
@@ -174,40 +174,54 @@ func (r *BackendRef) shownUser(user string) string {
 	return shown
 }
 
-// ask is how a backend is asked about an attempt, with the name that it wants. It is
-// told whether the password was right before.
-type ask func(ctx context.Context, a *login.Attempt, b *Backend, right bool) login.Verdict
+// ask is how a backend is asked about an attempt, with the name that it wants: on a
+// connection of its own, unless there is one already. It is told whether the password
+// was right before.
+type ask func(ctx context.Context, a *login.Attempt, b *Backend, on *link, right bool) login.Verdict
 
 // attempt finds the backend, asks it as far as the guard lets it, and tells what
 // came of it.
 func (r *BackendRef) attempt(ctx context.Context, typed *login.Attempt, from entrance, ask ask) login.Verdict {
-	a := *typed
-	a.Remote = plain(a.Remote)
 	app, b, err := r.find()
 	if err != nil {
 		if app == nil {
 			app = r.own
 		}
 		v := login.UnavailableFor(err)
-		countLost(from, r.name, v)
-		app.log(ctx, &a, r.name, v, adviceConfig)
+		countLost(from, r.name, typed, v)
+		app.log(ctx, typed, r.name, v, adviceConfig)
 		return v
 	}
+	if typed.Relay != nil {
+		return b.relay(ctx, app, typed, from, ask)
+	}
+	a := *typed
+	a.Remote = plain(a.Remote)
 	// What no backend would be asked about is no guess. What counts is the name that
 	// it is asked about, since many that users type may become the same.
 	renamed, v := b.rename(&a)
 	if renamed != nil {
 		v = b.guarded(ctx, app, renamed, from == entranceAuth, func(ctx context.Context, right bool) login.Verdict {
-			return ask(ctx, renamed, b, right)
+			return ask(ctx, renamed, b, nil, right)
 		})
 	}
-	b.measures().count(from, &a, v)
-	app.successor().log(ctx, &a, b.name, v, adviceBackend)
+	b.tell(ctx, app, &a, from, v)
 	return v
 }
 
-// Refused tells of an attempt that the backend is not asked about.
+// tell counts and logs what came of an attempt.
+func (b *Backend) tell(ctx context.Context, app *App, a *login.Attempt, from entrance, v login.Verdict) {
+	b.measures().count(from, a, v)
+	app.successor().log(ctx, a, b.name, v, adviceBackend)
+}
+
+// Refused tells of an attempt of the Dovecot auth protocol that the backend is not
+// asked about.
 func (r *BackendRef) Refused(ctx context.Context, a *login.Attempt, v login.Verdict) {
+	r.refused(ctx, a, entranceAuth, v)
+}
+
+func (r *BackendRef) refused(ctx context.Context, a *login.Attempt, from entrance, v login.Verdict) {
 	app, b, _ := r.find()
 	if app == nil {
 		app = r.own
@@ -215,9 +229,9 @@ func (r *BackendRef) Refused(ctx context.Context, a *login.Attempt, v login.Verd
 	name := r.name
 	if b != nil {
 		name = b.name
-		b.measures().count(entranceAuth, a, v)
+		b.measures().count(from, a, v)
 	} else {
-		countLost(entranceAuth, name, v)
+		countLost(from, name, a, v)
 	}
 	app.log(ctx, a, name, v, adviceBackend)
 }
@@ -236,11 +250,20 @@ func (r *BackendRef) Hold(ctx context.Context, a *login.Attempt, v login.Verdict
 // be served by it, since what the configuration says never came to be.
 func (r *BackendRef) Abandoned() bool { return r.own.retired.Load() && !r.own.ran.Load() }
 
-// VerifiesDomain says whether the backend is told the domain of a user's name. If
-// it is not, nobody has verified that the user has that domain.
-func (r *BackendRef) VerifiesDomain() bool {
+// DropsDomain returns the option of the backend, if there is one, by which it is not
+// told the domain of a user's name, so that nobody has verified that the user has that
+// domain. Users who ask for somebody else's mailbox count only if there are any.
+func (r *BackendRef) DropsDomain(delegates bool) (option string) {
 	b, err := r.own.backend(r.name)
-	return err != nil || b.username.UsesDomain()
+	switch {
+	case err != nil:
+		return ""
+	case !b.username.UsesDomain():
+		return "username"
+	case delegates && b.delegate != nil && !b.delegate.UsesDomain():
+		return "delegate"
+	}
+	return ""
 }
 
 // plain returns an address as the guard and networks know it: an IPv4 address as

@@ -2,6 +2,7 @@ package caddyimap
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,8 +47,12 @@ type Handler struct {
 	// then. Default: `false`.
 	InsecureAuth bool `json:"insecure_auth,omitempty"`
 
-	// The SASL mechanisms to offer, out of `PLAIN` and `LOGIN`. The command
-	// LOGIN is always there. Default: both.
+	// The SASL mechanisms to offer: `PLAIN` and `LOGIN`, which bring us a password,
+	// and those that the client carries out with the backend itself, while we pass on
+	// what they say: `XOAUTH2`, `OAUTHBEARER`, `SCRAM-SHA-256`, `SCRAM-SHA-1`,
+	// `CRAM-MD5`, `NTLM` and `GSSAPI`. Of these, clients are offered what the backend
+	// is known to offer. The command LOGIN is there with `PLAIN` or `LOGIN`. Default:
+	// PLAIN and LOGIN.
 	Mechanisms []string `json:"mechanisms,omitempty"`
 
 	// How long a client may take to log in, TLS included. Default: `1m`.
@@ -71,6 +76,12 @@ type Handler struct {
 	// counts is that address then. Default: none.
 	TrustedClients []string `json:"trusted_clients,omitempty"`
 
+	// How users log in with a client certificate and without a password, with the SASL
+	// mechanism EXTERNAL. It takes a policy in `connection_policies` that verifies
+	// certificates (`verify_if_given` or `require_and_verify`) and says who may sign
+	// them, and a backend with a `master_user`. Default: not at all.
+	ClientCertificate *ClientCertificate `json:"client_certificate,omitempty"`
+
 	// Changes to the capabilities that clients are told before they log in and
 	// after: `+NAME` adds one, `-NAME` takes one away. Default: none.
 	Capability []string `json:"capability,omitempty"`
@@ -78,6 +89,11 @@ type Handler struct {
 	backend *BackendRef
 	front   imapfront.Config
 	logger  *zap.Logger
+
+	// certificateUser and verifiers are there if there is a ClientCertificate: the
+	// template, and the TLS of the policies that verify certificates.
+	certificateUser *login.CertificateTemplate
+	verifiers       []*tls.Config
 }
 
 const (
@@ -109,9 +125,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.setDefaults(caddy.NewReplacer()); err != nil {
 		return err
 	}
+	mechanisms, err := backend.Mechanisms(h.Mechanisms)
+	if err != nil {
+		return err
+	}
 	h.front = imapfront.Config{
 		Banner:          h.Banner,
-		Mechanisms:      h.Mechanisms,
+		Mechanisms:      mechanisms,
 		LoginTimeout:    time.Duration(h.LoginTimeout),
 		MaxAuthFailures: h.MaxAuthFailures,
 		ImplicitTLS:     h.ImplicitTLS,
@@ -132,7 +152,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.InsecureAuth {
 		h.logger.Warn("passwords are accepted without TLS; remove insecure_auth, unless the network is trusted")
 	}
-	return h.provisionTLS(ctx)
+	if err := h.provisionTLS(ctx); err != nil {
+		return err
+	}
+	return h.provisionCertificate()
 }
 
 // setDefaults checks the options and fills in those that were not given.
@@ -161,7 +184,7 @@ func (h *Handler) setDefaults(repl *caddy.Replacer) error {
 	if len(h.Banner) > maxBanner || strings.ContainsFunc(h.Banner, isNotText) {
 		return fmt.Errorf("banner %q: must be at most %d printable ASCII characters", h.Banner, maxBanner)
 	}
-	mechanisms, err := login.ParseMechanisms(h.Mechanisms, nil)
+	mechanisms, err := login.ParseMechanisms(h.Mechanisms, login.RelayedForIMAP)
 	if err != nil {
 		return fmt.Errorf("mechanisms %w", err)
 	}

@@ -2,8 +2,10 @@ package caddyimap
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-imap/caddy-imap/internal/guard"
@@ -21,7 +23,7 @@ var (
 		Subsystem: metricsSubsystem,
 		Name:      "logins_total",
 		Help:      "Attempts to log in.",
-	}, []string{"backend", "handler", "result"})
+	}, []string{"backend", "handler", "mechanism", "result"})
 
 	loginDurations = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: metricsNamespace,
@@ -35,7 +37,7 @@ var (
 		Namespace: metricsNamespace,
 		Subsystem: metricsSubsystem,
 		Name:      "login_phase_duration_seconds",
-		Help:      "How long the parts of logins took: the guard, the handshake with an upstream, and the backend's answer.",
+		Help:      "How long the parts of logins took: the guard, getting a token, the handshake with an upstream, and the backend's answer.",
 		Buckets:   loginBuckets,
 	}, []string{"backend", "phase"})
 )
@@ -53,10 +55,26 @@ var entranceNames = [...]string{entranceIMAP: "imap", entranceAuth: "dovecot_aut
 
 var loginResults = [...]login.Result{login.Unavailable, login.Throttled, login.Denied, login.Granted}
 
+// passwordMechanisms are those that are counted from the beginning.
+var passwordMechanisms = [...]string{sasl.Plain, sasl.Login}
+
+// otherMechanism is the label of what has none of our names.
+const otherMechanism = "other"
+
+// mechanismOf is the label of an attempt's mechanism, out of those that we know. The
+// command LOGIN is LOGIN.
+func mechanismOf(a *login.Attempt) string {
+	if slices.Contains(passwordMechanisms[:], a.Mechanism) || a.Mechanism == login.External || login.IsRelayed(a.Mechanism) {
+		return a.Mechanism
+	}
+	return otherMechanism
+}
+
 // loginMeasures is what is measured of the logins of one backend. It is looked up
 // once for a configuration, and not for each login.
 type loginMeasures struct {
-	logins    [len(entranceNames)][len(loginResults)]prometheus.Counter
+	backend   string
+	logins    [len(entranceNames)][len(passwordMechanisms)][len(loginResults)]prometheus.Counter
 	durations [len(loginResults)]prometheus.Observer
 	// guard, handshake and answer are the phases.
 	guard, handshake, answer prometheus.Observer
@@ -64,6 +82,7 @@ type loginMeasures struct {
 
 func newLoginMeasures(backend string) *loginMeasures {
 	m := &loginMeasures{
+		backend:   backend,
 		guard:     loginPhases.WithLabelValues(backend, "guard"),
 		handshake: loginPhases.WithLabelValues(backend, "handshake"),
 		answer:    loginPhases.WithLabelValues(backend, "backend"),
@@ -71,7 +90,9 @@ func newLoginMeasures(backend string) *loginMeasures {
 	for _, result := range loginResults {
 		m.durations[result] = loginDurations.WithLabelValues(backend, result.String())
 		for from, name := range entranceNames {
-			m.logins[from][result] = loginsTotal.WithLabelValues(backend, name, result.String())
+			for i, mechanism := range passwordMechanisms {
+				m.logins[from][i][result] = loginsTotal.WithLabelValues(backend, name, mechanism, result.String())
+			}
 		}
 	}
 	return m
@@ -79,14 +100,18 @@ func newLoginMeasures(backend string) *loginMeasures {
 
 // count counts what became of an attempt.
 func (m *loginMeasures) count(from entrance, a *login.Attempt, v login.Verdict) {
-	m.logins[from][v.Result].Inc()
+	if i := slices.Index(passwordMechanisms[:], a.Mechanism); i >= 0 {
+		m.logins[from][i][v.Result].Inc()
+	} else {
+		countLost(from, m.backend, a, v)
+	}
 	m.durations[v.Result].Observe(time.Since(a.Start).Seconds())
 	countRefusal(v.Err)
 }
 
-// countLost counts an attempt for which there is no backend.
-func countLost(from entrance, backend string, v login.Verdict) {
-	loginsTotal.WithLabelValues(backend, entranceNames[from], v.Result.String()).Inc()
+// countLost counts an attempt that nothing is prepared for, as when there is no backend.
+func countLost(from entrance, backend string, a *login.Attempt, v login.Verdict) {
+	loginsTotal.WithLabelValues(backend, entranceNames[from], mechanismOf(a), v.Result.String()).Inc()
 }
 
 // since observes the time of a phase that ends now.

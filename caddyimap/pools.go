@@ -81,10 +81,10 @@ func (a *App) stopPools() {
 
 // open logs a renamed attempt in. Without an auth_command the one given is used.
 // The session is the upstream's until its End is called.
-func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) (session *login.Session, v login.Verdict) {
+func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand, on *link) (session *login.Session, v login.Verdict) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
-	c, lease, v := b.connect(ctx, a)
+	c, lease, v := b.linked(ctx, a, on)
 	if c == nil {
 		return nil, v
 	}
@@ -94,7 +94,7 @@ func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.A
 		}
 	}()
 	start := time.Now()
-	session, v = c.Open(ctx, a, command)
+	session, v = b.logIn(ctx, c, a, command)
 	since(b.measures().answer, start)
 	learn(lease, v)
 	if session != nil {
@@ -105,16 +105,16 @@ func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.A
 
 // check logs a renamed attempt in and out again. Without an auth_command the one given is
 // used.
-func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand) login.Verdict {
+func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.AuthCommand, on *link) login.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.AuthTimeout))
 	defer cancel()
-	c, lease, v := b.connect(ctx, a)
+	c, lease, v := b.linked(ctx, a, on)
 	if c == nil {
 		return v
 	}
 	defer lease.Release()
 	start := time.Now()
-	v = c.Check(ctx, a, command)
+	v = c.Check(ctx, b.asDelegate(a), command)
 	since(b.measures().answer, start)
 	learn(lease, v)
 	return v

@@ -58,7 +58,7 @@ func (b *Backend) beginSession(a *login.Attempt) (end func(), ok bool) {
 // say that the password is wrong. Anybody else is told of the limit only after he was
 // let in, and takes no place before: else those who guess would learn who is logged
 // in, and keep him out.
-func (b *Backend) openCounted(ctx context.Context, a *login.Attempt, right bool) (session *login.Session, v login.Verdict) {
+func (b *Backend) openCounted(ctx context.Context, a *login.Attempt, on *link, right bool) (session *login.Session, v login.Verdict) {
 	var end func()
 	defer func() {
 		if session == nil && end != nil { // even after a panic
@@ -72,7 +72,7 @@ func (b *Backend) openCounted(ctx context.Context, a *login.Attempt, right bool)
 			return nil, tooMany
 		}
 	}
-	if session, v = b.open(ctx, a, imapauth.Keep); session == nil {
+	if session, v = b.openFor(ctx, a, imapauth.Keep, on); session == nil {
 		return nil, v
 	}
 	if !right {

@@ -50,7 +50,11 @@ type DovecotAuth struct {
 	// Default: the backend, if there is exactly one.
 	Backend string `json:"backend,omitempty"`
 
-	// The SASL mechanisms to offer, out of `PLAIN` and `LOGIN`. Default: both.
+	// The SASL mechanisms to offer: `PLAIN` and `LOGIN`, which bring us a password,
+	// and those that the client carries out with the backend itself, while we pass on
+	// what they say: `XOAUTH2`, `OAUTHBEARER`, `SCRAM-SHA-256`, `SCRAM-SHA-1` and
+	// `CRAM-MD5`. Of these, clients are offered what the backend is known to offer; if
+	// nothing else is left, all of them. Default: PLAIN and LOGIN.
 	Mechanisms []string `json:"mechanisms,omitempty"`
 
 	// How long the backend may take for an answer. It cannot be more than 9s,
@@ -99,6 +103,8 @@ type DovecotAuth struct {
 	// than the mail server has processes. Default: no limit.
 	MaxConnections int `json:"max_connections,omitempty"`
 
+	// mechanisms are those that are configured.
+	mechanisms []string
 	// usesDomain says that the identity has the domain in it that the user typed.
 	usesDomain bool
 	// options are those that it was given.
@@ -147,10 +153,15 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("finding the backend: %w", err)
 	}
-	if h.usesDomain && !backend.VerifiesDomain() {
-		return fmt.Errorf("identity %s: nobody has verified the domain in it, since the option username of the backend drops it; "+
-			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity))
+	if option := backend.DropsDomain(h.AllowDelegates); h.usesDomain && option != "" {
+		return fmt.Errorf("identity %s: nobody has verified the domain in it, since the option %s of the backend drops it; "+
+			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity), option)
 	}
+	offered, err := backend.Mechanisms(h.mechanisms)
+	if err != nil {
+		return err
+	}
+	h.server.Mechanisms = offers(h.mechanisms, offered)
 	h.server.Check, h.server.Refused, h.server.Hold = backend.Check, backend.Refused, backend.Hold
 	measure(h.server)
 	h.backend = backend
@@ -178,7 +189,7 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 		return err
 	}
 	var err error
-	if h.server.Mechanisms, err = login.ParseMechanisms(h.Mechanisms, nil); err != nil {
+	if h.mechanisms, err = login.ParseMechanisms(h.Mechanisms, login.RelayedForAll); err != nil {
 		return fmt.Errorf("mechanisms %w", err)
 	}
 	switch h.OnUnavailable {
@@ -199,6 +210,18 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 	}
 	h.access, err = newAccess(h.Allow, h.logger)
 	return err
+}
+
+// offers returns what mail servers are told. If the backend is not known to have any of
+// the mechanisms, that is all of them: a Postfix that is offered none gives up its
+// smtpd, and with it mail that needs no login.
+func offers(configured []string, offered func() []string) func() []string {
+	return func() []string {
+		if list := offered(); len(list) > 0 {
+			return list
+		}
+		return configured
+	}
 }
 
 // defaultIdentity is the name that was authenticated.

@@ -2,6 +2,7 @@ package caddysasl
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -41,12 +42,20 @@ func countRequest(a *login.Attempt, v login.Verdict) {
 	requests.WithLabelValues(service, v.Result.String()).Inc()
 }
 
+// brokenOff says that there was nothing to be decided, since the client has ended a
+// relayed exchange, or its name was refused, of which Refused is told.
+func brokenOff(v login.Verdict) bool {
+	return errors.Is(v.Err, login.ErrCancelled) || errors.Is(v.Err, login.ErrMessage)
+}
+
 // measure has a server's requests counted.
 func measure(s *dovecotauth.Server) {
 	check, refused := s.Check, s.Refused
 	s.Check = func(ctx context.Context, a *login.Attempt) login.Verdict {
 		v := check(ctx, a)
-		countRequest(a, v)
+		if !brokenOff(v) {
+			countRequest(a, v)
+		}
 		return v
 	}
 	s.Refused = func(ctx context.Context, a *login.Attempt, v login.Verdict) {

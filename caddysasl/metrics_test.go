@@ -2,6 +2,7 @@ package caddysasl
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	dto "github.com/prometheus/client_model/go"
@@ -51,5 +52,30 @@ func TestRequestMetrics(t *testing.T) {
 	}
 	if asked != 28 || refused != 28 {
 		t.Errorf("%d were asked about and %d refused, want 28 each", asked, refused)
+	}
+}
+
+// TestBrokenOffMetrics pins that an exchange without an end counts as no password, and a
+// refused name once.
+func TestBrokenOffMetrics(t *testing.T) {
+	var err error
+	s := &dovecotauth.Server{
+		Check:   func(context.Context, *login.Attempt) login.Verdict { return login.UnavailableFor(err) },
+		Refused: func(context.Context, *login.Attempt, login.Verdict) {},
+	}
+	measure(s)
+	a := &login.Attempt{Service: "smtp"}
+	for _, err = range []error{fmt.Errorf("waiting: %w", login.ErrCancelled), fmt.Errorf("reading: %w", login.ErrMessage)} {
+		before := counted(t, "smtp", "unavailable")
+		s.Check(t.Context(), a)
+		if n := counted(t, "smtp", "unavailable") - before; n != 0 {
+			t.Errorf("%v: counted %v", err, n)
+		}
+	}
+	err = context.Canceled
+	before := counted(t, "smtp", "unavailable")
+	s.Check(t.Context(), a)
+	if n := counted(t, "smtp", "unavailable") - before; n != 1 {
+		t.Errorf("counted %v, want 1", n)
 	}
 }

@@ -2,6 +2,7 @@ package caddysasl
 
 import (
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,11 @@ func TestSetUpErrors(t *testing.T) {
 	}{
 		{DovecotAuth{Deadline: caddy.Duration(-time.Second)}, "deadline -1s: must be more than 0 and at most 9s"},
 		{DovecotAuth{Deadline: caddy.Duration(9*time.Second + 1)}, "deadline 9.000000001s: must be more than 0 and at most 9s"},
-		{DovecotAuth{Mechanisms: []string{"CRAM-MD5"}}, `mechanisms "CRAM-MD5": unknown SASL mechanism; known are PLAIN and LOGIN`},
+		{DovecotAuth{Mechanisms: []string{"EXTERNAL"}}, `mechanisms "EXTERNAL": unknown SASL mechanism; known are PLAIN, LOGIN, XOAUTH2, ` +
+			`OAUTHBEARER, SCRAM-SHA-256, SCRAM-SHA-1 and CRAM-MD5`},
+		{DovecotAuth{Mechanisms: []string{"PLAIN", "GSSAPI"}}, `mechanisms "GSSAPI": unknown SASL mechanism`},
+		{DovecotAuth{Mechanisms: []string{"ntlm"}}, `mechanisms "ntlm": unknown SASL mechanism`},
+		{DovecotAuth{Mechanisms: []string{"SCRAM-SHA-256-PLUS"}}, `mechanisms "SCRAM-SHA-256-PLUS": unknown SASL mechanism`},
 		{DovecotAuth{Mechanisms: []string{""}}, `mechanisms "": unknown SASL mechanism`},
 		{DovecotAuth{Mechanisms: []string{"PLAIN", "plain"}}, `mechanisms "plain": named twice`},
 		{DovecotAuth{OnUnavailable: "reject"}, `on_unavailable "reject": must be disconnect or fail`},
@@ -46,7 +51,7 @@ func TestSetUp(t *testing.T) {
 	t.Setenv("SASL_TEST_NET", "192.0.2.0/24")
 	t.Setenv("SASL_TEST_DOMAIN", "example.org")
 	h := DovecotAuth{
-		Mechanisms:    []string{"login"},
+		Mechanisms:    []string{"login", "scram-sha-256"},
 		Deadline:      caddy.Duration(9 * time.Second),
 		OnUnavailable: "disconnect",
 		Allow:         []string{"{env.SASL_TEST_NET}"},
@@ -56,8 +61,8 @@ func TestSetUp(t *testing.T) {
 	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		t.Fatal(err)
 	}
-	if m := h.server.Mechanisms; len(m) != 1 || m[0] != "LOGIN" {
-		t.Errorf("mechanisms %q", m)
+	if want := []string{"LOGIN", "SCRAM-SHA-256"}; !slices.Equal(h.mechanisms, want) {
+		t.Errorf("mechanisms %q", h.mechanisms)
 	}
 	for user, want := range map[string]string{
 		"Alice@corp.example.org": "alice@example.org",
@@ -71,6 +76,19 @@ func TestSetUp(t *testing.T) {
 	}
 	if !h.access.allows(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9)}) {
 		t.Error("an address out of the environment is not allowed")
+	}
+}
+
+// TestOffers pins that mail servers are always offered something.
+func TestOffers(t *testing.T) {
+	known := []string{"CRAM-MD5"}
+	offered := offers([]string{"XOAUTH2", "CRAM-MD5"}, func() []string { return known })
+	if got := offered(); !slices.Equal(got, known) {
+		t.Errorf("offered are %q", got)
+	}
+	known = []string{}
+	if got := offered(); !slices.Equal(got, []string{"XOAUTH2", "CRAM-MD5"}) {
+		t.Errorf("offered are %q while nothing is known", got)
 	}
 }
 

@@ -75,7 +75,7 @@ func (t *translation) mechanisms() (list []string) {
 	case len(list) == 0 && len(words) > 0:
 		t.refuse(n, "none of these mechanisms can be carried over; add plain if users may log in with passwords")
 	case len(missing) > 0:
-		t.warn(n, "%s: %s: only PLAIN and LOGIN can be offered, since the backend needs the password", NoEqual, strings.Join(missing, ", "))
+		t.warn(n, "%s: %s: only PLAIN and LOGIN are taken over; name others in the option mechanisms if the backend has them", NoEqual, strings.Join(missing, ", "))
 	}
 	if len(list) == 2 {
 		return nil

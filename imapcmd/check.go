@@ -132,6 +132,9 @@ func (o *checkOptions) check(c console) error {
 	case o.user != "" && !o.passwordStdin && !c.isTerminal():
 		return errors.New("there is no terminal to ask for the password on; use --password-stdin")
 	}
+	if err := o.target.checkVerification(); err != nil {
+		return err
+	}
 	return o.target.checkTrustPool()
 }
 

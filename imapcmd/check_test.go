@@ -93,6 +93,7 @@ func TestCheckUsage(t *testing.T) {
 		{[]string{"--config", "-", "--user", "x", "--password-stdin"}, "cannot be both"},
 		{[]string{"--to", "a", "--timeout", "1ns"}, "--timeout"},
 		{[]string{"--to", "a", "--tls-trust-pool", "none.pem"}, "--tls-trust-pool"},
+		{[]string{"--to", "a", "--insecure", "--tls-trust-pool", "none.pem"}, "leave one out"},
 		{[]string{"--to", "a", "--tls", "ssl"}, `tls "ssl": must be one of`},
 		{[]string{"--to", "imap://a"}, "an address has no scheme"},
 		{[]string{"--config", two, "--backend", "c"}, `known are a, b`},

@@ -164,6 +164,8 @@ func TestQuote(t *testing.T) {
 		}
 	}
 	for want, args := range map[string][]string{
+		"--to a{b: ": {"--to", "a{b"}, "--from x y: that is no host name": {"--from", "x y"}, "--tls ssl: must be": {"--tls", "ssl"},
+		"--insecure verifies nothing": {"--insecure", "--tls-trust-pool", "ca.pem"}, "--tls off: without TLS": {"--tls", "off", "--tls-server-name", "b"},
 		"cannot stand in a Caddyfile": {"--tls-server-name", "x\ny"}, "cannot be listened on": {"--auth", "unix//run/a b"}, "leave one out": {"-i", "--email", "a@b"},
 	} {
 		o := parsed(t, append([]string{"--print-config", "--from", "a.internal", "--to", "b"}, args...)...)

@@ -151,7 +151,7 @@ func (f *found) fill(ctx caddy.Context, app *caddyimap.App, l listeners, only st
 			shown = "" // it is one of --to, and nobody has named it
 		}
 		for _, cfg := range b.UpstreamConfigs() {
-			f.backends[name] = append(f.backends[name], doctor.Backend{Name: shown, Config: cfg, Rename: b.Rename})
+			f.backends[name] = append(f.backends[name], doctor.Backend{Name: shown, Config: cfg, Rename: b.Rename, Token: b.Token()})
 			if f.domain == "" {
 				f.domain = domainOf(cfg.Address)
 			}

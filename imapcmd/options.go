@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-imap/caddy-imap/caddyimap"
 )
 
 // flags adds the flags, which have the names and letters of Caddy's reverse-proxy and
@@ -153,6 +157,9 @@ func (o *options) check() error {
 			return fmt.Errorf("--from %s: it is a name alone; the port goes into --imap :%s or --imaps :%s", name, port, port)
 		}
 	}
+	if err := o.checkNames(); err != nil {
+		return err
+	}
 	o.setAddresses(":143", ":993", "")
 	switch o.print {
 	case "":
@@ -162,6 +169,45 @@ func (o *options) check() error {
 	default:
 		return fmt.Errorf("--print-config=%s: must be %s or %s", o.print, printCaddyfile, printJSON)
 	}
+}
+
+// checkNames refuses names and servers that Caddy would refuse, so that no configuration
+// is printed that it does not take, and flags that contradict each other.
+func (o *options) checkNames() error {
+	for _, name := range o.from {
+		if !hasPlaceholder(name) && !caddyimap.IsHostname(strings.ToLower(name)) {
+			return fmt.Errorf("--from %s: that is no host name; letters beyond ASCII are written in their xn-- form", name)
+		}
+	}
+	switch o.tlsMode {
+	case "", "starttls", "implicit", "off":
+	default:
+		return fmt.Errorf("--tls %s: must be starttls, implicit or off", o.tlsMode)
+	}
+	for _, to := range o.upstreams {
+		b := caddyimap.Backend{TLSMode: o.tlsMode, TLS: &reverseproxy.TLSConfig{ServerName: o.serverName}}
+		if err := b.CheckUpstream(to); err != nil && !hasPlaceholder(to) {
+			return fmt.Errorf("--to %s: %w", to, err)
+		}
+	}
+	return o.checkVerification()
+}
+
+// hasPlaceholder says whether a value can be known only when Caddy runs.
+func hasPlaceholder(value string) bool {
+	_, behind, found := strings.Cut(value, "{")
+	return found && strings.Contains(behind, "}")
+}
+
+// checkVerification refuses flags about a certificate that would not be looked at.
+func (o *options) checkVerification() error {
+	switch {
+	case o.insecure && o.trustPool != "":
+		return errors.New("--insecure verifies nothing, and --tls-trust-pool says how to verify; leave one out")
+	case o.tlsMode == "off" && (o.insecure || o.trustPool+o.serverName != ""):
+		return errors.New("--tls off: without TLS, --tls-server-name, --tls-trust-pool and --insecure have no meaning; leave them out")
+	}
+	return nil
 }
 
 // checkTrustPool refuses a file that no certificate could be verified with.

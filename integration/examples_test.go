@@ -19,6 +19,7 @@ func TestExamples(t *testing.T) {
 	leaf := ca.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
 	dir := t.TempDir()
 	there := strings.NewReplacer("/etc/ssl/corp-ca.pem", ca.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile,
+		"/etc/caddy/entra-secret", writeFile(t, filepath.Join(dir, "entra-secret"), secret("Entra-Example-17")),
 		"/srv/caddy", filepath.Join(dir, "storage"))
 	examples, err := filepath.Glob("../docs/examples/*.Caddyfile")
 	if err != nil || len(examples) < 10 {
@@ -26,13 +27,15 @@ func TestExamples(t *testing.T) {
 	}
 	for _, example := range append(examples, "../Caddyfile.example") {
 		t.Run(filepath.Base(example), func(t *testing.T) {
+			t.Parallel()
 			text := fileText(t, example)
-			file := writeFile(t, filepath.Join(dir, "Caddyfile"), there.Replace(text))
+			file := writeFile(t, filepath.Join(t.TempDir(), "Caddyfile"), there.Replace(text))
 			caddy := func(args ...string) (stdout string) {
 				t.Helper()
 				var errs strings.Builder
 				cmd := exec.Command(run.caddy, args...)
-				cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "REDIS_PASSWORD="+secret("Redis-Example-81"))
+				cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "REDIS_PASSWORD="+secret("Redis-Example-81"),
+					"IMAP_MASTER="+secret("Master-Example-40"))
 				cmd.Stderr = &errs
 				out, err := cmd.Output()
 				warned := args[0] == "adapt" && strings.Contains(errs.String(), `"level":"warn"`)

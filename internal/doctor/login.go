@@ -109,6 +109,15 @@ func (t *talk) try(c *imapauth.Client, user string, others []string) login.Verdi
 		a = renamed
 	}
 	t.sent = a.User
+	if t.b.Token != nil {
+		with, v := t.b.Token(t.ctx, a)
+		if v.Result != login.Granted {
+			c.Close()
+			t.verdict(imapauth.Event{Step: imapauth.StepLogin, Verdict: v})
+			return v
+		}
+		a = with
+	}
 	v := c.Check(t.ctx, a, imapauth.Plain)
 	if !t.told || v.Result != login.Granted && !t.failed {
 		t.verdict(imapauth.Event{Step: imapauth.StepLogin, Verdict: v})
@@ -173,6 +182,10 @@ func (t *talk) denied(how string, v login.Verdict) finding {
 	if len(t.others) > 0 && t.d.Again != nil {
 		f.status = Warning
 		t.failed = true // it has ended the conversation all the same
+	}
+	if v.Err != nil {
+		f.message += ": " + foreign(v.Err.Error())
+		return f
 	}
 	switch v.Code {
 	case imap.ResponseCodeExpired:

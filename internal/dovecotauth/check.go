@@ -2,6 +2,7 @@ package dovecotauth
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,18 +20,29 @@ var errDeadline = errors.New("no verdict before the deadline")
 // start begins to check the credentials of a request. It waits while too many
 // checks are under way.
 func (c *Conn) start(r *request) {
-	r.attempt.Start = time.Now()
+	if r.relay != nil {
+		select {
+		case c.exchanges <- struct{}{}:
+		case <-c.ctx.Done():
+			return
+		}
+	}
 	select {
 	case c.slots <- struct{}{}:
 	case <-c.ctx.Done():
 		return
 	}
-	ctx, cancel := context.WithDeadline(c.ctx, r.attempt.Start.Add(r.server.deadline()))
-	r.cancel = cancel
+	r.attempt.Start = time.Now()
+	var ctx context.Context
+	if r.relay != nil {
+		ctx, r.cancel = context.WithCancel(c.ctx)
+	} else {
+		ctx, r.cancel = context.WithDeadline(c.ctx, r.attempt.Start.Add(r.server.deadline()))
+	}
 	c.mu.Lock()
 	if c.closing {
 		c.mu.Unlock()
-		cancel()
+		r.cancel()
 		<-c.slots
 		return
 	}
@@ -38,14 +50,18 @@ func (c *Conn) start(r *request) {
 	c.running++
 	c.mu.Unlock()
 	c.checks.Add(1)
-	go c.check(ctx, r)
+	if r.relay != nil {
+		go c.carry(ctx, r)
+	} else {
+		go c.check(ctx, r)
+	}
 }
 
 // check asks for a verdict and answers the request, at the deadline at the
 // latest: a client that is told nothing for longer takes the server for dead.
 func (c *Conn) check(ctx context.Context, r *request) {
 	defer c.checks.Done()
-	defer c.checked()
+	defer c.checked(r)
 	defer c.recovered("answering a request")
 	release := sync.OnceFunc(func() { <-c.slots })
 	defer release()
@@ -84,15 +100,18 @@ func (c *Conn) ask(ctx context.Context, r *request) (v login.Verdict) {
 			v = login.UnavailableFor(errPanic)
 		}
 	}()
-	if r.refused != nil {
-		v = login.DeniedWith("")
-		v.Err = r.refused
-		if r.server.Refused != nil {
-			r.server.Refused(ctx, &r.attempt, v)
+	if r.refused == nil {
+		v = r.server.Check(ctx, &r.attempt)
+		if r.refused == nil { // as it always is where nothing is relayed
+			return v
 		}
-		return v
 	}
-	return r.server.Check(ctx, &r.attempt)
+	v = login.DeniedWith("")
+	v.Err = r.refused
+	if r.server.Refused != nil && r.refused != errMalformed {
+		r.server.Refused(ctx, &r.attempt, v)
+	}
+	return v
 }
 
 // settle answers a request, unless it was answered or cancelled before.
@@ -110,20 +129,24 @@ func (c *Conn) settle(r *request, v login.Verdict) {
 	}
 	disconnect := c.closing
 	delete(c.checking, r.id)
+	user, refused := r.user(), r.refused
 	c.mu.Unlock()
 	if disconnect {
 		c.out <- nil
 		return
 	}
-	word, fields := answer(v, r.user())
-	if r.refused != nil {
-		word, fields = "FAIL", r.refused.fields
+	word, fields := verdictWords(v, user)
+	switch {
+	case refused != nil:
+		word, fields = "FAIL", refused.fields
+	case v.Result == login.Granted && v.Final != nil:
+		fields += "\tresp=" + base64.StdEncoding.EncodeToString(v.Final)
 	}
 	c.reply(word, r.id, fields)
 }
 
-// answer puts a verdict into words. user is the field with the user's name.
-func answer(v login.Verdict, user string) (word, fields string) {
+// verdictWords puts a verdict into words. user is the field with the user's name.
+func verdictWords(v login.Verdict, user string) (word, fields string) {
 	switch v.Result {
 	case login.Granted:
 		return "OK", user

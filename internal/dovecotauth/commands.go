@@ -85,14 +85,21 @@ func (c *Conn) auth(args string) error {
 	}
 	r := &request{id: id, server: c.server.Load()}
 	r.attempt = login.Attempt{ID: c.id}
-	response, valid, err := c.params(&r.attempt, params)
+	response, valid, err := c.params(r, params)
 	if err != nil {
 		return err
 	}
 	c.noteRequest(r.attempt.Service)
 	mechanism = strings.ToUpper(mechanism)
-	r.sasl, err = login.NewSASLServer(mechanism, &r.attempt, func() error { return r.server.admit(r) })
-	if err != nil || !slices.Contains(r.server.mechanisms(), mechanism) {
+	if login.IsRelayed(mechanism) {
+		err = c.relay(r, mechanism, response)
+	} else {
+		r.sasl, err = login.NewSASLServer(mechanism, &r.attempt, func() (err error) {
+			r.identity, err = r.server.admit(&r.attempt)
+			return err
+		})
+	}
+	if errors.Is(err, login.ErrMechanism) || !slices.Contains(r.server.mechanisms(), mechanism) {
 		c.fail(id, "\treason=Unsupported authentication mechanism", "mechanism is not offered")
 		return nil
 	}
@@ -100,13 +107,21 @@ func (c *Conn) auth(args string) error {
 		c.fail(id, "\tcode=invalid_base64\treason=Invalid base64 data in initial response", "invalid base64")
 		return nil
 	}
-	c.advance(r, response)
+	switch {
+	case err != nil:
+		c.fail(id, "", errMalformed.why)
+	case r.relay != nil:
+		c.start(r)
+	default:
+		c.advance(r, response)
+	}
 	return nil
 }
 
-// params reads the parameters of AUTH into the attempt. It returns the initial
+// params reads the parameters of AUTH into the request. It returns the initial
 // response, nil if there is none, and whether it was valid base64.
-func (c *Conn) params(a *login.Attempt, params string) (response []byte, valid bool, err error) {
+func (c *Conn) params(r *request, params string) (response []byte, valid bool, err error) {
+	a := &r.attempt
 	service, last := false, false
 	for more := params != ""; more; {
 		if last {
@@ -133,6 +148,8 @@ func (c *Conn) params(a *login.Attempt, params string) (response []byte, valid b
 			a.Local = netip.AddrPortFrom(a.Local.Addr(), port(value))
 		case "secured":
 			a.Secured = true
+		case "final-resp-ok":
+			r.finalOK = true
 		case "resp":
 			last, valid = true, true
 			switch {
@@ -176,8 +193,11 @@ func (c *Conn) cont(args string) error {
 	if !found {
 		return violation("CONT without data")
 	}
-	r := c.waiting[id]
-	if r == nil || time.Now().After(r.expires) {
+	r := c.claim(id)
+	if r == nil {
+		if c.isRetired() {
+			return errRetired // it may have been given up for that
+		}
 		why, reason := "no such request", "Authentication request timed out"
 		if c.forget(id) {
 			why, reason = "CONT for a password under check", "Unexpected continuation"
@@ -185,10 +205,16 @@ func (c *Conn) cont(args string) error {
 		c.fail(id, "\treason="+reason, why)
 		return nil
 	}
-	delete(c.waiting, id)
 	response, valid := decode(data)
 	if !valid {
+		if r.relay != nil {
+			r.relay.answers <- answer{err: login.ErrMessage}
+		}
 		c.fail(id, "\tcode=invalid_base64\treason=Invalid base64 data in continued response", "invalid base64")
+		return nil
+	}
+	if r.relay != nil {
+		c.resume(r, response)
 		return nil
 	}
 	c.advance(r, response)
@@ -208,7 +234,7 @@ func (c *Conn) advance(r *request, response []byte) {
 			// It takes as long as a wrong password.
 			c.start(r)
 		} else {
-			c.fail(r.id, "", "malformed SASL message")
+			c.fail(r.id, "", errMalformed.why)
 		}
 	case done:
 		c.start(r)

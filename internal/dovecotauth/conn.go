@@ -17,11 +17,10 @@ import (
 // The goroutine of Serve reads and owns the fields of the first group; the rest is
 // shared.
 type Conn struct {
-	lines   *lineReader
-	state   state
-	minor   uint64              // the client's minor version
-	waiting map[uint32]*request // requests that wait for a CONT
-	looked  bool                // the last look of a retired connection was taken
+	lines  *lineReader
+	state  state
+	minor  uint64 // the client's minor version
+	looked bool   // the last look of a retired connection was taken
 
 	recoverer
 	// server is what new requests are answered as.
@@ -37,9 +36,12 @@ type Conn struct {
 	written chan struct{}
 	checks  sync.WaitGroup
 	slots   chan struct{} // one element for each running check
-	held    chan struct{} // one element for each verdict that is held back
+	// exchanges has one for each goroutine of a relayed exchange.
+	exchanges chan struct{}
+	held      chan struct{} // one element for each verdict that is held back
 
 	mu       sync.Mutex
+	waiting  map[uint32]*request // requests that wait for a CONT
 	checking map[uint32]*request // requests with a check under way, not yet answered
 	closing  bool                // nothing is answered any more
 	running  int                 // checks that have not ended, answered or not

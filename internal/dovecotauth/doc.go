@@ -19,9 +19,10 @@
 //
 // The package knows no SASL beyond PLAIN and LOGIN, and nothing of how passwords
 // are checked: a login.Checker is asked, and its verdict put into the words of
-// the protocol.
+// the protocol. Other mechanisms are relayed: the Checker asks the client.
 //
 // A connection has three kinds of goroutines: the caller's, which reads; one
-// that writes; and one for each password that is being checked. Serve returns
+// that writes; and one for each password that is being checked, or exchange that is
+// being relayed. Serve returns
 // when all have ended.
 package dovecotauth

@@ -177,11 +177,22 @@ func TestPeerFloods(t *testing.T) {
 		{"passwords", func(id int) string { return auth(id, "bob") }, 5_000},
 		{"names that nobody may have", func(id int) string { return auth(id, "b ob") }, 5_000},
 		{"mechanisms that nobody has", func(id int) string { return fmt.Sprintf("AUTH\t%d\tX%d\tservice=x%d\n", id, id, id) }, 5_000},
+		{"exchanges that wait for a CONT", func(id int) string { return fmt.Sprintf("AUTH\t%d\tXOAUTH2\tservice=smtp\n", id) }, 5_000},
+		{"exchanges that the backend waits for", func(id int) string {
+			return fmt.Sprintf("AUTH\t%d\tSCRAM-SHA-1\tservice=smtp\tresp=%s\n", id, b64(scramFirst))
+		}, 5_000},
+		{"exchanges that are cancelled", func(id int) string { return fmt.Sprintf("AUTH\t%d\tCRAM-MD5\tservice=smtp\nCANCEL\t%[1]d\n", id) }, 5_000},
+		{"exchanges with a message that is none", func(id int) string { return fmt.Sprintf("AUTH\t%d\tXOAUTH2\tservice=smtp\tresp=\n", id) }, 5_000},
+		{"wrong tokens", func(id int) string {
+			return fmt.Sprintf("AUTH\t%d\tXOAUTH2\tservice=smtp\tresp=%s\n", id, b64(xoauth2))
+		}, 5_000},
 		{"lines of 16 KiB", func(id int) string { return fmt.Sprintf("AUTH\t%d\tLOGIN\tservice=smtp%s\n", id, long) }, 500},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			client, front := tcpPair(t)
-			s := &Server{Check: accounts}
+			b := &backend{challenges: []string{scramServer}, verdict: login.DeniedWith("")}
+			b.verdict.Final = []byte(tokenError)
+			s := b.relaying()
 			c := s.NewConn(front)
 			served := make(chan error, 1)
 			go func() { served <- c.Serve(t.Context()) }()
@@ -216,7 +227,7 @@ func TestPeerFloods(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Those with a password may be answered after the last one.
-			const greeted = 7
+			const greeted = 12
 			if n := <-answers; n > tc.n+greeted {
 				t.Errorf("%d answers to %d lines", n, tc.n)
 			}
@@ -226,6 +237,9 @@ func TestPeerFloods(t *testing.T) {
 			_ = client.Close()
 			if err := <-served; err != nil {
 				t.Errorf("Serve returned %v", err)
+			}
+			if most := b.most; most > maxExchanges {
+				t.Errorf("%d exchanges at a time", most)
 			}
 			if len(c.waiting) > maxWaiting || len(c.checking) != 0 || c.running != 0 {
 				t.Errorf("%d wait, %d are under check, %d run", len(c.waiting), len(c.checking), c.running)

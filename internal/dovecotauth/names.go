@@ -22,15 +22,14 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.why }
 
-// admit decides whether the request's user may be asked about, and under which
-// name the client is told of it.
-func (s *Server) admit(r *request) error {
-	a := &r.attempt
+// admit decides whether the user of an attempt may be asked about, and under which
+// name the client is told of it. The error is a refusal.
+func (s *Server) admit(a *login.Attempt) (string, error) {
 	if a.User == "" {
-		return &refusal{"\tuser=\toriginal_user=", "empty user name"}
+		return "", &refusal{"\tuser=\toriginal_user=", "empty user name"}
 	}
 	if !SafeName(a.User) {
-		return &refusal{"", "user name is too long, or has a space or control character in it"}
+		return "", &refusal{"", "user name is too long, or has a space or control character in it"}
 	}
 	identity := s.Identity
 	if identity == nil {
@@ -38,17 +37,16 @@ func (s *Server) admit(r *request) error {
 	}
 	name, err := identity(a)
 	if err != nil {
-		return &refusal{"", "making the identity failed: " + err.Error()}
+		return "", &refusal{"", "making the identity failed: " + err.Error()}
 	}
 	if !SafeName(name) {
-		return &refusal{"", "identity is empty, too long, or has a space or control character in it"}
+		return "", &refusal{"", "identity is empty, too long, or has a space or control character in it"}
 	}
-	r.identity = name
 	a.NoDelegates = !s.AllowDelegates
 	if a.NoDelegates && (a.AuthzID != "" || login.IsDelegate(a.User)) {
-		return &refusal{r.user(), "mailbox of somebody else asked for, and delegates are not allowed"}
+		return name, &refusal{userField(name), "mailbox of somebody else asked for, and delegates are not allowed"}
 	}
-	return nil
+	return name, nil
 }
 
 // complete looks at the request's attempt when the password is known, too.
@@ -60,7 +58,9 @@ func (r *request) complete() error {
 }
 
 // user returns the field that names the user to the client.
-func (r *request) user() string { return "\tuser=" + r.identity }
+func (r *request) user() string { return userField(r.identity) }
+
+func userField(name string) string { return "\tuser=" + name }
 
 // SafeName says whether a name can be told to every client: not empty, not
 // longer than 512 bytes, and without spaces and control characters. TAB, LF, CR,

@@ -334,7 +334,7 @@ func TestUnreadAnswers(t *testing.T) {
 func TestMechanisms(t *testing.T) {
 	for _, m := range login.Mechanisms {
 		synctest.Test(t, func(t *testing.T) {
-			p := dial(t, &Server{Check: granted, Mechanisms: []string{m}})
+			p := dial(t, &Server{Check: granted, Mechanisms: offers(m)})
 			said, _ := p.take()
 			lines := strings.Split(said, "\n")
 			if lines[1] != "MECH\t"+m+"\tplaintext" || !strings.HasPrefix(lines[2], "SPID\t") {

@@ -41,6 +41,9 @@ func accounts(_ context.Context, a *login.Attempt) login.Verdict {
 	}
 }
 
+// offers is what Server.Mechanisms returns.
+func offers(mechanisms ...string) func() []string { return func() []string { return mechanisms } }
+
 // plain is the SASL message of PLAIN, in base64.
 func plain(authzid, user, password string) string {
 	return b64(authzid + "\x00" + user + "\x00" + password)

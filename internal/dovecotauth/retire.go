@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 const (
@@ -66,6 +68,11 @@ func (c *Conn) Retire() {
 	}
 	c.retired = true
 	c.expiry = time.AfterFunc(retireTimeout, c.expire)
+	for id, r := range c.waiting {
+		if r.relay != nil {
+			c.take(id, answer{err: login.ErrCancelled})
+		}
+	}
 	if c.awaiting {
 		_ = c.nc.SetReadDeadline(longAgo)
 	}
@@ -83,10 +90,18 @@ func (c *Conn) expire() {
 }
 
 // checked is called at the end of a check, whose answer is on its way.
-func (c *Conn) checked() {
+func (c *Conn) checked(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.running--
+	if r.relay == nil || !r.relay.idle {
+		c.running--
+	}
+}
+
+func (c *Conn) isRetired() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.retired
 }
 
 func (c *Conn) noteRequest(service string) {

@@ -213,7 +213,7 @@ func TestAdopt(t *testing.T) {
 		p.expect("")
 		next := &Server{
 			Check:      verdict(login.Verdict{Result: login.Granted}),
-			Mechanisms: []string{"LOGIN", "PLAIN"},
+			Mechanisms: offers("LOGIN", "PLAIN"),
 			Identity:   func(*login.Attempt) (string, error) { return "somebody", nil },
 		}
 		c.Adopt(next)
@@ -221,7 +221,7 @@ func TestAdopt(t *testing.T) {
 		p.expect("OK\t2\tuser=somebody\n")
 		close(wait)
 		p.expect("FAIL\t1\tuser=alice\n")
-		c.Adopt(&Server{Check: verdict(login.DeniedWith("")), Mechanisms: []string{"LOGIN"}})
+		c.Adopt(&Server{Check: verdict(login.DeniedWith("")), Mechanisms: offers("LOGIN")})
 		p.retired("")
 	})
 }

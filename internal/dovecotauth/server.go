@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -34,6 +35,12 @@ const (
 	// continueTimeout is how long a request waits for the CONT of its client,
 	// as in Dovecot. Postfix abandons requests without a word.
 	continueTimeout = 150 * time.Second
+	// relayTimeout is the same for a request whose exchange is relayed, which keeps
+	// the backend waiting.
+	relayTimeout = 30 * time.Second
+	// maxChallenge bounds what the backend may ask a client, in base64: lines are
+	// about as long, at the most, as those that we take.
+	maxChallenge = 16 << 10
 
 	// maxChecks is the number of passwords that are checked at a time for one
 	// connection. While there are that many, nothing is read from it.
@@ -43,6 +50,10 @@ const (
 	// maxWaiting is the number of requests that wait for a CONT on one
 	// connection. One more, and the oldest is forgotten.
 	maxWaiting = 64
+	// maxExchanges is the number of relayed exchanges on one connection, those included
+	// that are coming to their end. While there are that many, no other is begun. It is
+	// more than may wait for a client, so that some always end.
+	maxExchanges = 256
 	// maxQueue is the number of answers that wait to be written.
 	maxQueue = 64
 )
@@ -64,9 +75,11 @@ const (
 // Server serves connections of the auth-client protocol, version 1.2. Its
 // fields must not change while it serves. It is safe for concurrent use.
 type Server struct {
-	// Mechanisms are the SASL mechanisms to offer, in this order, out of those
-	// of login.Mechanisms. Default: PLAIN and LOGIN.
-	Mechanisms []string
+	// Mechanisms returns the SASL mechanisms that are offered at the moment, in this
+	// order, out of login.Mechanisms and login.RelayedForAll. It is called for each
+	// greeting and each AUTH, and what it returns is not changed. Default: PLAIN and
+	// LOGIN.
+	Mechanisms func() []string
 	// Deadline is how long a check may take. When it has passed, the answer is
 	// as if Check had returned an unavailable verdict. Default: DefaultDeadline.
 	Deadline time.Duration
@@ -96,10 +109,10 @@ type Server struct {
 }
 
 func (s *Server) mechanisms() []string {
-	if len(s.Mechanisms) == 0 {
+	if s.Mechanisms == nil {
 		return login.Mechanisms
 	}
-	return s.Mechanisms
+	return s.Mechanisms()
 }
 
 func (s *Server) deadline() time.Duration {
@@ -129,6 +142,7 @@ func (s *Server) NewConn(nc net.Conn) *Conn {
 		out:       make(chan []byte, maxQueue),
 		written:   make(chan struct{}),
 		slots:     make(chan struct{}, maxChecks),
+		exchanges: make(chan struct{}, maxExchanges),
 		held:      make(chan struct{}, maxHeld),
 		checking:  make(map[uint32]*request),
 	}
@@ -154,6 +168,18 @@ func (c *Conn) Serve(ctx context.Context) error {
 // connections counts connections, since each tells its client a different CUID.
 var connections atomic.Uint32
 
+// flags tell a client how much a mechanism reveals, as Dovecot does: some clients
+// use none with plaintext unless TLS protects it.
+var flags = map[string]string{
+	sasl.Plain:        "\tplaintext",
+	sasl.Login:        "\tplaintext",
+	login.XOAuth2:     "\tplaintext",
+	login.OAuthBearer: "\tplaintext",
+	login.CramMD5:     "\tdictionary\tactive",
+	login.ScramSHA1:   "\tmutual-auth",
+	login.ScramSHA256: "\tmutual-auth",
+}
+
 // greet returns all that the server says before it reads. The order matters:
 // Postfix and Exim look for the mechanisms before SPID. So does the size:
 // Radicale reads at most 1024 bytes, once.
@@ -161,7 +187,7 @@ func greet(mechanisms []string) []byte {
 	var b strings.Builder
 	b.WriteString("VERSION\t1\t2\n")
 	for _, m := range mechanisms {
-		b.WriteString("MECH\t" + m + "\tplaintext\n")
+		b.WriteString("MECH\t" + m + flags[m] + "\n")
 	}
 	b.WriteString("SPID\t" + strconv.Itoa(os.Getpid()) + "\n")
 	b.WriteString("CUID\t" + strconv.FormatUint(uint64(connections.Add(1)), 10) + "\n")

@@ -163,6 +163,7 @@ var strokes = map[rune]rune{
 	'\u0127': 'h', // h with a stroke
 	'\u0167': 't', // t with a stroke
 	'\u0131': 'i', // i without a dot
+	'\u1806': -1,  // a hyphen that a backend leaves out which prepares names for SCRAM (RFC 4013 section 2.1)
 }
 
 func isASCII(s string) bool {

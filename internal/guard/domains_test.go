@@ -54,6 +54,7 @@ func TestAccount(t *testing.T) {
 		{"bob", "bob", "bob" + corp},
 		{"alicе", "alicе", "alicе" + corp}, // with a Cyrillic letter
 		{"STRASSE", "strasse", "strasse" + corp},
+		{"al\u1806i\u00adc\u200de\ufe0f", "alice", "alice" + corp}, // with what SASLprep leaves out
 		{"ÄRGER", "arger", "arger" + corp},
 		{"ſam", "sam", "sam" + corp},
 		{"\u212aim", "kim", "kim" + corp}, // with the sign for kelvin

@@ -61,6 +61,20 @@ func (a *account) freely(cfg *Config, t *ticket, now instant) (free, claimed, wa
 // grant remembers a right password and its source, and forgives what that source
 // got wrong before.
 func (a *account) grant(cfg *Config, t *ticket, now instant) {
+	if !t.oneTime {
+		a.keep(t, now)
+	}
+	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool { return f.ticket == t.id })
+	if t.hasSource {
+		a.forgive(cfg, t, now)
+		a.known = slices.DeleteFunc(a.known, func(k known) bool { return k.home == t.home })
+		a.known = last(a.known, maxKnown, known{t.home, now})
+	}
+}
+
+// keep remembers a right password. What is right only once is not kept: it would take
+// the place of passwords.
+func (a *account) keep(t *ticket, now instant) {
 	g := granted{pair: t.pair, exact: t.exact, at: now, failed: never}
 	if old := a.grantOf(t.pair); old != nil {
 		g.failed, g.tries = old.failed, old.tries
@@ -72,12 +86,6 @@ func (a *account) grant(cfg *Config, t *ticket, now instant) {
 	a.granted = slices.DeleteFunc(a.granted, func(old granted) bool { return old.pair == t.pair })
 	a.granted = last(a.granted, maxGranted, g)
 	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return r.try == t.try })
-	a.failures = slices.DeleteFunc(a.failures, func(f failure) bool { return f.ticket == t.id })
-	if t.hasSource {
-		a.forgive(cfg, t, now)
-		a.known = slices.DeleteFunc(a.known, func(k known) bool { return k.home == t.home })
-		a.known = last(a.known, maxKnown, known{t.home, now})
-	}
 }
 
 // forgive forgets what a source got wrong before it has logged in: somebody has

@@ -51,13 +51,14 @@ type ticket struct {
 	// again may be let in without asking. It is all zero if nobody is.
 	exact shortID
 	// hasSource says that the source is known at all; exempt, that it is never
-	// banned; checkOnly, that no session is wanted.
-	hasSource, exempt, checkOnly bool
+	// banned; checkOnly, that no session is wanted; oneTime, that nobody will ever
+	// try the same again.
+	hasSource, exempt, checkOnly, oneTime bool
 }
 
 func (k keys) ticket(cfg *Config, a *login.Attempt, checkOnly bool) ticket {
 	name := cfg.Domains.read(a.User)
-	t := ticket{id: newID(), account: k.account(name.account), checkOnly: checkOnly}
+	t := ticket{id: newID(), account: k.account(name.account), checkOnly: checkOnly, oneTime: a.OneTime}
 	form := ""
 	if name.delegate && a.Form == login.FormLogin {
 		// Exchange takes some names with a mailbox in them from one command and

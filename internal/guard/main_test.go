@@ -49,6 +49,8 @@ type world struct {
 	// asked anything.
 	denied []time.Time
 	asked  int
+	// proofs is how many were tried that are good for once.
+	proofs int
 	// held and bans are the events.
 	held, bans int
 }

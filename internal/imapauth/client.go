@@ -56,11 +56,12 @@ type Client struct {
 	exchange bool
 	// dovecot says that the greeting did like Dovecot's. It is for an error's text alone.
 	dovecot bool
-	// named says that the backend may have been told a user's name, sent that
-	// complete credentials are on their way; alerts are what the
-	// backend wanted the user to be told since then, as untagged responses.
-	named, sent bool
-	alerts      []byte
+	// begun says that a relayed exchange has been, named that the backend may have
+	// been told a user's name, sent that complete credentials are on their way;
+	// alerts are what the backend wanted the user to be told since then, as untagged
+	// responses.
+	begun, named, sent bool
+	alerts             []byte
 }
 
 // Dial connects to the upstream and prepares the connection for a client, which the
@@ -187,11 +188,14 @@ func (c *Client) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	relays := len(c.cfg.Relayed) > 0 && c.noteOffers()
 	switch {
-	case c.caps.takePasswords():
+	case relays, c.takesWhatWeHave():
 		return nil
 	case c.cfg.Mode == NoTLS:
 		return ErrPrivacy
+	case c.cfg.Token != "":
+		return fmt.Errorf("%w: AUTH=%s", ErrNoTokens, c.cfg.Token)
 	default:
 		return ErrNoMechanism
 	}

@@ -74,6 +74,14 @@ type Config struct {
 	// AuthCommand says how credentials are sent. If it is empty, the caller of
 	// Open or Check decides.
 	AuthCommand AuthCommand
+	// Relayed are the mechanisms of clients that are passed on. A backend that takes
+	// no passwords can be used if it offers one of them. Offered, if it is set, is
+	// told which of them it does, whenever a connection is prepared.
+	Relayed []string
+	Offered func(mechanisms []string)
+	// Token, if it is set, is the mechanism by which the backend is shown a token in
+	// place of a password. It must offer that, and no password is sent there.
+	Token string
 	// Probe says whether a granted login is checked by another command.
 	Probe ProbeMode
 	// Forward says how the backend is told where the client is.

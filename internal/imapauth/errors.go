@@ -39,6 +39,9 @@ var (
 	ErrPrivacy = errors.New("the backend takes passwords only inside TLS; set tls to starttls or implicit")
 	// ErrNoMechanism says that the backend takes no passwords at all.
 	ErrNoMechanism = errors.New("the backend offers neither LOGIN nor AUTH=PLAIN nor AUTH=LOGIN")
+	// ErrNotOffered says that the backend does not have the mechanism of a relayed
+	// exchange.
+	ErrNotOffered = errors.New("the backend does not offer the mechanism that the client has chosen")
 	// ErrThrottled says that the backend wants to be left alone for a while.
 	ErrThrottled = errors.New("the backend holds off logins")
 	// ErrNotConnected says that the backend took the password, but gave no

@@ -73,6 +73,9 @@ func FuzzConversation(f *testing.F) {
 		"* PREAUTH in\r\n",
 		"* OK [CAPABILITY IMAP4rev1 ID AUTH=PLAIN] ready\r\n* ID (\"name\" {1}\r\nx)\r\nT1 BAD x\r\nT2 OK [CAPABILITY IMAP4rev1] in\r\n",
 	} {
+		for _, relayed := range []uint8{relayScram, relayCram, relayToken} {
+			f.Add([]byte(strings.ReplaceAll(s, "AUTH=PLAIN", relayCaps)), relayed)
+		}
 		for how := range uint8(32) {
 			f.Add([]byte(s), how)
 		}
@@ -102,7 +105,32 @@ var states = []struct {
 	{32, fuzzGreeting + "T1 OK in\r\n"},
 	{16, "* OK [CAPABILITY IMAP4rev1 ID AUTH=PLAIN] ready\r\n"},
 	{0, fuzzGreeting + "T1 OK in\r\n* LIST {5}\r\nab"},
+	{relayToken, relayGreeting},
+	{relayToken, relayGreeting + "+\r\n"},
+	{relayToken, relayGreeting + "+\r\n+ e30=\r\n"},
+	{relayScram, relayGreeting},
+	{relayScram, relayGreeting + "+\r\n"},
+	{relayScram, relayGreeting + "+\r\n+ cj1m\r\n"},
+	{relayScram, relayGreeting + "+\r\n+ cj1m\r\n+ dj0=\r\n"},
+	{relayScram | 32, relayGreetingIR},
+	{relayScram, relayGreetingIR + "+ cj1m\r\n"},
+	{relayToken, relayGreetingIR},
+	{relayCram, relayGreeting},
+	{relayCram | 32, relayGreeting + "+ PDE+\r\n"},
 }
+
+// These bits of how are for relayed exchanges.
+const (
+	relayScram = 64
+	relayCram  = 128
+	relayToken = relayScram | relayCram
+
+	relayCaps       = "AUTH=SCRAM-SHA-256 AUTH=CRAM-MD5 AUTH=XOAUTH2"
+	relayGreeting   = "* OK [CAPABILITY IMAP4rev1 " + relayCaps + "] ready\r\n"
+	relayGreetingIR = "* OK [CAPABILITY IMAP4rev1 SASL-IR " + relayCaps + "] ready\r\n"
+)
+
+var relayedMechanisms = map[uint8]string{relayScram: login.ScramSHA256, relayCram: login.CramMD5, relayToken: login.XOAuth2}
 
 const fuzzGreeting = "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready\r\n"
 
@@ -124,10 +152,14 @@ func FuzzStates(f *testing.F) {
 
 // converse logs in at a backend that says this. The bits of how: 1 for AUTHENTICATE,
 // 2 for a password that takes a literal, 4 for a backend that says all at once, 8
-// for STARTTLS, 16 for ID, 32 for a check.
+// for STARTTLS, 16 for ID, 32 for a check, 64 and 128 for an exchange of the client's.
 func converse(t *testing.T, says []byte, how uint8) {
-	a := attempt(login.Form(how & 1))
-	if how&2 != 0 {
+	a, proof := attempt(login.Form(how&1)), ""
+	if relayed := how & relayToken; relayed != 0 {
+		s := exchangeOf(relayedMechanisms[relayed])
+		a, _ = clientOf(t, s, how&1 != 0)
+		proof = s.Proof()
+	} else if how&2 != 0 {
 		a.Secret += "\xff"
 	}
 	mode := NoTLS
@@ -150,6 +182,10 @@ func converse(t *testing.T, says []byte, how uint8) {
 	switch err := c.within(ctx, c.prepare); {
 	case err != nil:
 		v = Failure(err)
+	case a.Relay != nil && !advanceAll(ctx, c, a, &v):
+		if v.Result == login.Granted || v.Unanswered || bytes.Contains(conn.out.Bytes(), []byte(proof)) {
+			t.Errorf("verdict %s before the proof, after %q", summary(v), conn.out.Bytes())
+		}
 	case how&32 != 0:
 		v = c.Check(ctx, a, Keep)
 	default:
@@ -157,7 +193,27 @@ func converse(t *testing.T, says []byte, how uint8) {
 			t.Errorf("session %v with verdict %s", s, summary(v))
 		}
 	}
+	if sent := bytes.Contains(conn.out.Bytes(), []byte(proof)); v.Result == login.Granted && !sent || v.Final != nil && (!sent || a.Relay == nil) {
+		t.Errorf("verdict %s with %q, after %q", summary(v), v.Final, conn.out.Bytes())
+	}
 	checkConversation(t, says, mode, conn.out.Bytes(), s, v)
+}
+
+// advanceAll carries an exchange on up to its proof, or says that it does not come to that.
+func advanceAll(ctx context.Context, c *Client, a *login.Attempt, v *login.Verdict) bool {
+	message, proof, err := a.Relay.Start(ctx)
+	for !proof && err == nil {
+		var challenge []byte
+		if challenge, *v = c.Advance(ctx, a, message); challenge == nil {
+			return false
+		}
+		message, proof, err = a.Relay.Answer(ctx, challenge)
+	}
+	if err != nil {
+		c.Abort(ctx)
+		*v = login.UnavailableFor(err)
+	}
+	return err == nil
 }
 
 func checkConversation(t *testing.T, says []byte, mode TLSMode, sent []byte, s *login.Session, v login.Verdict) {

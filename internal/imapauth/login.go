@@ -78,8 +78,11 @@ func (c *Client) login(ctx context.Context, a *login.Attempt, command AuthComman
 	if err := a.Check(); err != nil {
 		return c.signed(login.DeniedWith(imap.ResponseCodeAuthenticationFailed))
 	}
-	if c.r == nil || c.sent {
+	if c.r == nil || c.sent || c.begun && a.Relay == nil || a.Relay != nil && a.Relay.Proof == nil {
 		return c.signed(login.UnavailableFor(errUsed))
+	}
+	if c.cfg.Token != "" && a.Relay == nil {
+		return c.signed(login.UnavailableFor(errNoToken))
 	}
 	if c.cfg.AuthCommand != "" {
 		command = c.cfg.AuthCommand
@@ -103,25 +106,35 @@ func (c *Client) signed(v login.Verdict) login.Verdict {
 }
 
 func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthCommand, checkOnly bool) login.Verdict {
-	if v := c.introduce(ctx, a); v.Result != login.Granted {
-		v.Err = fmt.Errorf("logging in: %w", v.Err)
-		return v
+	if !c.begun {
+		if v := c.introduce(ctx, a); v.Result != login.Granted {
+			v.Err = fmt.Errorf("logging in: %w", v.Err)
+			return v
+		}
 	}
 	before := c.caps
 	c.exchange = c.exchange || before.lookLikeExchange()
 	c.mark()
-	m := choose(before, command, a)
-	v := c.authenticate(ctx, a, m)
+	m, offered := choose(before, command, a)
+	v := c.authenticate(ctx, a, m, offered)
 	if v.Err != nil {
 		v.Err = fmt.Errorf("logging in: %w", v.Err)
 	}
 	if c.dovecot && c.sent && errors.Is(v.Err, ErrTimeout) {
 		v.Err = fmt.Errorf("%w (%w)", v.Err, ErrPenalty)
 	}
-	c.trace(Event{Step: StepLogin, Err: v.Err, Method: m.String(), Verdict: v})
+	c.traceLogin(m, a, v)
 	if v.Result != login.Granted {
 		return v
 	}
+	final := v.Final
+	v = c.verify(ctx, v, before, checkOnly)
+	v.Final = final
+	return v
+}
+
+// verify takes a second look at a login that was granted.
+func (c *Client) verify(ctx context.Context, v login.Verdict, before capabilities, checkOnly bool) login.Verdict {
 	switch {
 	case c.caps != nil:
 	case checkOnly:
@@ -141,24 +154,42 @@ func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthComma
 
 // authenticate sends the credentials, in one form only, and says what the answer
 // means.
-func (c *Client) authenticate(ctx context.Context, a *login.Attempt, m method) login.Verdict {
-	if m != methodPlain && a.AuthzID != "" {
+func (c *Client) authenticate(ctx context.Context, a *login.Attempt, m method, offered bool) login.Verdict {
+	switch {
+	case !offered:
+		return login.UnavailableFor(missing(m))
+	case m == methodRelayed:
+		return c.prove(ctx, a)
+	case m != methodPlain && a.AuthzID != "":
 		// The backend cannot be told, and must not be asked about someone else.
 		return login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
 	}
 	r, err := c.submit(ctx, m, a)
+	return c.judge(&r, err)
+}
+
+// missing is the error for a backend that does not have a method.
+func missing(m method) error {
+	if m == methodRelayed {
+		return ErrNotOffered
+	}
+	return ErrNoMechanism
+}
+
+// judge says what an answer to credentials means, or that there was none.
+func (c *Client) judge(r *imapwire.Response, err error) login.Verdict {
 	switch {
 	case err != nil:
 		v := login.UnavailableFor(err)
 		v.Unanswered = c.sent
 		return v
 	case !c.sent:
-		v := classifyEarly(&r)
+		v := classifyEarly(r)
 		v.Everybody = v.Result == login.Throttled && !c.named
 		return v
 	}
-	c.noteCode(&r)
-	v := classify(&r)
+	c.noteCode(r)
+	v := classify(r)
 	v.Unanswered = v.Result == login.Unavailable || v.Result == login.Throttled
 	return v
 }

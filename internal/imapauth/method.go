@@ -24,7 +24,17 @@ const (
 	methodPlain
 	// methodSASLLogin is AUTHENTICATE LOGIN, the last resort.
 	methodSASLLogin
+	// methodRelayed passes on what the client says itself.
+	methodRelayed
 )
+
+// command returns how an attempt is logged in, for Trace.
+func (m method) command(a *login.Attempt) string {
+	if m == methodRelayed {
+		return "AUTHENTICATE " + a.Mechanism
+	}
+	return m.String()
+}
 
 // String returns the command.
 func (m method) String() string {
@@ -44,8 +54,11 @@ func (caps capabilities) takePasswords() bool {
 }
 
 // choose picks the method for an attempt: the wanted one, and the other only
-// where the backend does not offer it. There is one at least.
-func choose(caps capabilities, want AuthCommand, a *login.Attempt) method {
+// where the backend does not offer it. It is false if the backend offers none.
+func choose(caps capabilities, want AuthCommand, a *login.Attempt) (m method, ok bool) {
+	if a.Relay != nil {
+		return methodRelayed, caps.has(imap.AuthCap(a.Mechanism))
+	}
 	plain := want == Plain || want != Login && a.Form == login.FormAuthenticate
 	if a.AuthzID != "" {
 		// Only PLAIN can say it, so there is nothing to prefer.
@@ -55,11 +68,11 @@ func choose(caps capabilities, want AuthCommand, a *login.Attempt) method {
 	canPlain := caps.has(imap.AuthCap(sasl.Plain))
 	switch {
 	case canPlain && (plain || !canLogin):
-		return methodPlain
+		return methodPlain, true
 	case canLogin:
-		return methodLogin
+		return methodLogin, true
 	default:
-		return methodSASLLogin
+		return methodSASLLogin, caps.has(imap.AuthCap(sasl.Login))
 	}
 }
 

@@ -67,6 +67,13 @@ func (c *Client) trace(e Event) {
 	c.cfg.Trace(e)
 }
 
+// traceLogin tells of the answer to credentials.
+func (c *Client) traceLogin(m method, a *login.Attempt, v login.Verdict) {
+	if c.cfg.Trace != nil {
+		c.trace(Event{Step: StepLogin, Err: v.Err, Method: m.command(a), Verdict: v})
+	}
+}
+
 // traceHandshake tells of a handshake.
 func (c *Client) traceHandshake(err error, state func() tls.ConnectionState) {
 	if c.cfg.Trace == nil {

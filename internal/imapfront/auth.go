@@ -17,6 +17,10 @@ import (
 
 // login answers LOGIN (RFC 3501 section 6.2.3).
 func (f *front) login(ctx context.Context, cmd *command) error {
+	if !f.takesPasswords() {
+		f.printf("%s NO [%s] LOGIN is disabled, use AUTHENTICATE.", cmd.tag, imap.ResponseCodeCannot)
+		return nil
+	}
 	a := args{cmd: cmd}
 	user, err := a.astring()
 	var secret string
@@ -40,7 +44,7 @@ func (f *front) authenticate(ctx context.Context, cmd *command) error {
 		return f.bad(cmd, invalidArguments)
 	}
 	mechanism := strings.ToUpper(words[1])
-	if !slices.Contains(f.cfg.Mechanisms, mechanism) {
+	if !slices.Contains(f.mechanisms(), mechanism) {
 		f.printf("%s NO [%s] Unsupported authentication mechanism.", cmd.tag, imap.ResponseCodeCannot)
 		return nil
 	}
@@ -51,24 +55,26 @@ func (f *front) authenticate(ctx context.Context, cmd *command) error {
 			return f.bad(cmd, invalidArguments)
 		}
 	}
+	if login.IsRelayed(mechanism) {
+		return f.relay(ctx, cmd, mechanism, initial)
+	}
 	attempt := f.attempt()
 	err := f.exchange(mechanism, initial, attempt)
 	switch {
-	case errors.Is(err, errCancelled):
-		f.printf("%s BAD Authentication cancelled.", cmd.tag)
-		return nil
+	case errors.Is(err, login.ErrCancelled):
+		return f.cancelled(cmd, false)
 	case errors.Is(err, errExchange):
 		return f.bad(cmd, invalidArguments)
 	case err != nil:
 		return f.hangUp(ctx, err)
 	}
+	if mechanism == login.External {
+		attempt.Certificate = f.certificate()
+	}
 	return f.decide(ctx, cmd, attempt)
 }
 
-var (
-	errCancelled = errors.New("authentication cancelled by the client")
-	errExchange  = errors.New("invalid SASL exchange")
-)
+var errExchange = errors.New("invalid SASL exchange")
 
 // exchange carries a SASL exchange through, until the attempt is complete.
 func (f *front) exchange(mechanism string, response []byte, a *login.Attempt) error {
@@ -97,7 +103,7 @@ func (f *front) exchange(mechanism string, response []byte, a *login.Attempt) er
 			return fmt.Errorf("reading a SASL response: %w", err)
 		}
 		if string(line) == "*" {
-			return errCancelled
+			return login.ErrCancelled
 		}
 		if response, err = base64.StdEncoding.DecodeString(string(line)); err != nil {
 			return errExchange
@@ -128,6 +134,11 @@ func (f *front) attempt() *login.Attempt {
 func (f *front) decide(ctx context.Context, cmd *command, a *login.Attempt) error {
 	a.Start = time.Now()
 	session, verdict := f.cfg.Open(ctx, a)
+	return f.tell(cmd, a, session, verdict)
+}
+
+// tell tells the client what has become of an attempt.
+func (f *front) tell(cmd *command, a *login.Attempt, session *login.Session, verdict login.Verdict) error {
 	switch verdict.Result {
 	case login.Granted:
 		f.session = &Session{Conn: f.conn, User: a.User, Remote: a.Remote, TLS: f.tls, Backend: session}
@@ -152,6 +163,11 @@ func (f *front) denied(cmd *command, code imap.ResponseCode) error {
 // the reason is: what a backend says to a wrong password may look like anything.
 func (f *front) refused(cmd *command, code imap.ResponseCode, text string) error {
 	f.printf("%s NO [%s] %s", cmd.tag, code, text)
+	return f.failed()
+}
+
+// failed counts a try to log in, and ends a conversation with too many of them.
+func (f *front) failed() error {
 	if f.failures++; f.failures >= f.cfg.MaxAuthFailures {
 		f.printf("* BYE Too many failed logins.")
 		return ErrTooManyFailures

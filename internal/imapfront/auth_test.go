@@ -249,7 +249,7 @@ func TestAttempt(t *testing.T) {
 }
 
 func TestMechanisms(t *testing.T) {
-	p := setup{tls: standing(), amend: func(c *Config) { c.Mechanisms = []string{"LOGIN"} }}.dial(t)
+	p := setup{tls: standing(), amend: func(c *Config) { c.Mechanisms = offers("LOGIN") }}.dial(t)
 	p.expect("* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ ID AUTH=LOGIN] mail.example.org ready.")
 	p.ask("a1 AUTHENTICATE PLAIN "+b64("\x00bob\x00pw"), "a1 NO [CANNOT] Unsupported authentication mechanism.")
 	p.backend.untouched()

@@ -25,7 +25,7 @@ func everybody(conn net.Conn) login.Opener {
 
 func benchConfig(tb testing.TB, conn net.Conn) *Config {
 	return &Config{
-		Banner: "mail.example.org", Mechanisms: login.Mechanisms, LoginTimeout: time.Minute,
+		Banner: "mail.example.org", LoginTimeout: time.Minute,
 		MaxAuthFailures: 3, TLS: serverTLS(tb), Open: everybody(conn),
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 // capabilities lists what we offer in the present state.
@@ -15,13 +17,22 @@ func (f *front) capabilities() string {
 		caps = append(caps, string(imap.CapStartTLS))
 	}
 	if f.mayAuthenticate() {
-		for _, mech := range f.cfg.Mechanisms {
+		for _, mech := range f.mechanisms() {
 			caps = append(caps, "AUTH="+mech)
 		}
-	} else {
+	}
+	if !f.mayLogin() {
 		caps = append(caps, string(imap.CapLoginDisabled))
 	}
 	return f.amend(caps)
+}
+
+// mechanisms returns the SASL mechanisms that are offered at the moment.
+func (f *front) mechanisms() []string {
+	if f.cfg.Mechanisms == nil {
+		return f.withExternal(login.Mechanisms)
+	}
+	return f.withExternal(f.cfg.Mechanisms())
 }
 
 // relayedCaps returns the capabilities of a backend that hold for a client that

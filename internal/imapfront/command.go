@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapwire"
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 // Limits of what a client may send before it has logged in.
@@ -108,11 +109,17 @@ func lineLimit(head []byte) int {
 	if len(head) > maxLine {
 		head = head[:maxLine]
 	}
-	if _, rest, ok := bytes.Cut(head, []byte(" ")); ok && len(rest) >= len("AUTHENTICATE ") &&
-		strings.EqualFold(string(rest[:len("AUTHENTICATE ")]), "AUTHENTICATE ") {
+	_, rest, _ := bytes.Cut(head, []byte(" "))
+	name, rest, found := bytes.Cut(rest, []byte(" "))
+	mechanism, _, _ := bytes.Cut(rest, []byte(" "))
+	switch {
+	case !found || knownName(name) != "AUTHENTICATE":
+		return maxLine
+	case login.IsRelayed(strings.ToUpper(string(mechanism))):
+		return maxLine + maxMessageLine
+	default:
 		return maxCommand
 	}
-	return maxLine
 }
 
 // parseHead splits off the tag and the name of a command.

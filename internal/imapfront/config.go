@@ -14,9 +14,14 @@ import (
 type Config struct {
 	// Banner is the name in the greeting: printable ASCII, and no line end.
 	Banner string
-	// Mechanisms are the SASL mechanisms for AUTHENTICATE, out of
-	// login.Mechanisms.
-	Mechanisms []string
+	// Mechanisms returns the SASL mechanisms for AUTHENTICATE that are offered at the
+	// moment, in this order, out of login.Mechanisms and login.RelayedForIMAP. It is
+	// called for each greeting, and what it returns is not changed. Default: PLAIN and
+	// LOGIN.
+	Mechanisms func() []string
+	// External offers EXTERNAL, besides, to clients with a verified certificate. Open
+	// fills in the name that the certificate stands for.
+	External bool
 	// AddCaps and RemoveCaps amend each capability list that we write, before
 	// and after login. They are compared without regard to case.
 	AddCaps, RemoveCaps []string

@@ -293,15 +293,17 @@ func (f *front) simple(ctx context.Context, cmd *command) error {
 
 // invite asks for a synchronising literal, where one is welcome.
 func (f *front) invite(name string) (bool, error) {
-	if name != "ID" && (name != "LOGIN" || !f.mayAuthenticate()) {
+	if name != "ID" && (name != "LOGIN" || !f.mayLogin()) {
 		return false, nil
 	}
 	f.printf("+ OK")
 	return true, f.flush()
 }
 
-// mayAuthenticate reports whether a password may be sent now.
+// mayAuthenticate reports whether a password may be sent now, and mayLogin whether
+// with LOGIN.
 func (f *front) mayAuthenticate() bool { return f.tls != nil || f.cfg.InsecureAuth }
+func (f *front) mayLogin() bool        { return f.mayAuthenticate() && f.takesPasswords() }
 
 func (f *front) ok(cmd *command, text string) error {
 	f.printf("%s OK %s", cmd.tag, text)

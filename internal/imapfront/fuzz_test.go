@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -77,7 +78,7 @@ func FuzzCommand(f *testing.F) {
 				at += k + len(lit)
 			}
 		}
-		if size > maxCommand {
+		if size > maxMessageLine+maxLine {
 			t.Errorf("a command of %d bytes", size)
 		}
 		if at > consumed {
@@ -184,12 +185,22 @@ var states = []struct {
 	{1, "a1 STARTTLS"},
 	{4 | 2, "a1 LOGIN bob x\r\na2 LOGIN bob y\r\n"},
 	{0, "a1 FOO\r\na2 FOO\r\n"},
+	{2, "a1 AUTHENTICATE XOAUTH2\r\n"},
+	{2, "a1 AUTHENTICATE OAUTHBEARER\r\n"},
+	{2, "a1 AUTHENTICATE SCRAM-SHA-256\r\n"},
+	{2, "a1 AUTHENTICATE SCRAM-SHA-256 " + b64(scramFirst) + "\r\n"},
+	{2, "a1 AUTHENTICATE SCRAM-SHA-256 " + b64(scramFirst) + "\r\n" + b64(scramProof) + "\r\n"},
+	{4 | 2, "a1 AUTHENTICATE XOAUTH2 " + b64(xoauth2) + "\r\n"},
+	{2, "a1 AUTHENTICATE CRAM-MD5\r\n"},
+	{2, "a1 AUTHENTICATE NTLM\r\n"},
+	{2, "a1 AUTHENTICATE GSSAPI =\r\n"},
 }
 
 // FuzzStates is FuzzConversation from each of the states on.
 func FuzzStates(f *testing.F) {
 	for state := range states {
-		for _, s := range []string{"\r\n", "*\r\n", canary + "\r\na2 NOOP\r\n", "AGJvYgBodW50ZXIyL2h1bnRlcjI=\r\n", "{1}\r\nx\r\n"} {
+		for _, s := range []string{"\r\n", "*\r\n", canary + "\r\na2 NOOP\r\n", b64(xoauth2) + "\r\nAQ==\r\n", b64(cramProof) + "\r\n", b64(scramProof) + "\r\n\r\n",
+			"BQQE/wAAAAAAAAAAAAAAAAEAAABib2I=\r\n", "AGJvYgBodW50ZXIyL2h1bnRlcjI=\r\n", "{1}\r\nx\r\n"} {
 			f.Add(byte(state), []byte(s))
 		}
 	}
@@ -206,14 +217,16 @@ func converse(t *testing.T, input []byte, how uint8) {
 	conn.segments = append(conn.segments, nil)
 	sent := bytes.Join(conn.segments, nil)
 	cfg := &Config{
-		Banner: "fuzz", Mechanisms: login.Mechanisms, LoginTimeout: time.Minute, MaxAuthFailures: 3,
+		Banner: "fuzz", LoginTimeout: time.Minute, MaxAuthFailures: 3,
 		TLS: serverTLS(t), InsecureAuth: how&1 != 0,
 	}
 	client := Client{Conn: conn}
 	if how&2 != 0 {
 		client.TLS = standing()
 	}
+	cfg.Mechanisms = offers(slices.Concat(login.Mechanisms, login.RelayedForIMAP)...)
 	var secrets []string
+	relayed := false
 	cfg.Open = func(_ context.Context, a *login.Attempt) (*login.Session, login.Verdict) {
 		if !cfg.InsecureAuth && client.TLS == nil {
 			t.Error("the backend was asked without TLS")
@@ -221,17 +234,39 @@ func converse(t *testing.T, input []byte, how uint8) {
 		if strings.Contains(conn.out.String(), beginTLS) {
 			t.Error("a command behind STARTTLS was executed")
 		}
+		verdict := login.Verdict{Result: login.Granted}
+		if a.Relay != nil {
+			relayed = true
+			_, proof, err := a.Relay.Start(t.Context())
+			for range 3 {
+				if err != nil || proof {
+					break
+				}
+				_, proof, err = a.Relay.Answer(t.Context(), []byte("challenge"))
+			}
+			switch {
+			case err != nil:
+				return nil, login.UnavailableFor(err)
+			case !proof:
+				return nil, login.DeniedWith("")
+			case a.Check() != nil:
+				t.Errorf("name %q, for %q, and secret %q in a proof", a.User, a.AuthzID, string(a.Secret))
+			}
+			verdict.Final = []byte("final")
+		}
 		if a.Check() != nil {
 			return nil, login.DeniedWith("")
 		}
 		secrets = append(secrets, string(a.Secret))
 		if how&4 != 0 {
-			return nil, login.DeniedWith(imap.ResponseCodeExpired)
+			verdict.Result, verdict.Code = login.Denied, imap.ResponseCodeExpired
+			return nil, verdict
 		}
-		return &login.Session{Conn: new(recorded), Caps: []string{string(a.Secret)}}, login.Verdict{Result: login.Granted}
+		return &login.Session{Conn: new(recorded), Caps: []string{string(a.Secret)}}, verdict
 	}
 	s, err := Serve(t.Context(), cfg, client)
-	if (s != nil) != (err == nil) || (s != nil) != (len(secrets) > 0 && how&4 == 0) {
+	letIn := len(secrets) > 0 && how&4 == 0
+	if (s != nil) != (err == nil) || (s != nil) != letIn && (s != nil || !relayed) {
 		t.Errorf("session %v and error %v after %d logins", s, err, len(secrets))
 	}
 	if s != nil {

@@ -66,6 +66,9 @@ func initTLS(tb testing.TB) {
 	})
 }
 
+// offers is what Config.Mechanisms returns.
+func offers(mechanisms ...string) func() []string { return func() []string { return mechanisms } }
+
 // backend lets testUser in and nobody else, unless it is told otherwise.
 type backend struct {
 	tb testing.TB
@@ -201,7 +204,7 @@ func (s setup) serve(tb testing.TB, ours, theirs net.Conn) *peer {
 	}
 	s.backend.tb = tb
 	cfg := &Config{
-		Banner: "mail.example.org", Mechanisms: login.Mechanisms, LoginTimeout: time.Minute,
+		Banner: "mail.example.org", LoginTimeout: time.Minute,
 		MaxAuthFailures: 3, TLS: serverTLS(tb), Open: s.backend.open,
 	}
 	if s.amend != nil {

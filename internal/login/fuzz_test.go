@@ -2,6 +2,7 @@ package login
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -91,4 +92,72 @@ func FuzzTemplate(f *testing.F) {
 			t.Errorf("%q of %q is %q, want %q", text, user, got, out.String())
 		}
 	})
+}
+
+// FuzzRelay pins that what a client says in a relayed exchange never reveals more than
+// it has: with a proof there are names and a secret that a backend may be told, out of
+// that client's own bytes. After the proof, and after a message that is none, nothing is
+// taken any more.
+func FuzzRelay(f *testing.F) {
+	for i, messages := range [][2]string{
+		{google, ""}, {bearer, "\x01"}, {sha256First, sha256Proof}, {sha1First, sha1Proof}, {cramProof, ""},
+		{ntlm1(1), ntlmv2(f)}, {"\x60ticket", wrapped(1, "alice", 12)},
+		{"n,a=x,n=a=2Cb,r=x", "c=biws,r=x,p=AAAA"}, {"user=a\x01user=b\x01auth=Bearer t\x01\x01", ""}, {ntlm1(2), ntlm3(2, "CORP", "alice")},
+	} {
+		for mechanism := range RelayedForIMAP {
+			if i == mechanism || i >= len(RelayedForIMAP) {
+				f.Add(byte(mechanism), []byte(messages[0]), []byte(messages[1]))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, kind byte, first, second []byte) {
+		mechanism := RelayedForIMAP[int(kind)%len(RelayedForIMAP)]
+		a := relayOf(t, mechanism)
+		proven, failed := false, false
+		for _, message := range [][]byte{first, second, first, second} {
+			user, secret := a.User, a.Secret
+			proof, err := a.Relay.Watch.Next(message)
+			if err != nil && !errors.Is(err, ErrMessage) || err != nil && proof {
+				t.Fatalf("error %v, proof %v", err, proof)
+			}
+			if (proven || failed) && (err == nil || a.User != user || a.Secret != secret) {
+				t.Fatalf("%s goes on after its end, for %q", mechanism, a.User)
+			}
+			// A name goes to the backend as soon as it is there.
+			if strings.ContainsAny(a.User+a.AuthzID, "\x00\r\n") || len(a.User) > maxUser || len(a.AuthzID) > maxUser {
+				t.Fatalf("%q for %q", a.User, a.AuthzID)
+			}
+			proven, failed = proven || proof, failed || err != nil
+			if proof {
+				checkProof(t, a, first, second)
+			}
+		}
+	})
+}
+
+func checkProof(t *testing.T, a *Attempt, first, second []byte) {
+	t.Helper()
+	if err := a.Check(); err != nil || a.AuthzID == a.User {
+		t.Fatalf("%q for %q: %v", a.User, a.AuthzID, err)
+	}
+	sent := string(first) + "\x01" + string(second)
+	switch a.Mechanism {
+	case XOAuth2:
+		if !strings.HasPrefix(sent, "user="+a.User+"\x01auth=") && !strings.Contains(sent, "\x01user="+a.User+"\x01auth=") ||
+			!strings.Contains(sent, " "+string(a.Secret)+"\x01\x01") {
+			t.Errorf("%q of %q", a.User, sent)
+		}
+	case OAuthBearer, ScramSHA1, ScramSHA256:
+		escaped := strings.NewReplacer("=", "=3D", ",", "=2C").Replace(a.User)
+		if !strings.Contains(sent, "="+escaped+",") {
+			t.Errorf("%q of %q", a.User, sent)
+		}
+	case CramMD5:
+		if !strings.Contains(sent, a.User+" ") {
+			t.Errorf("%q of %q", a.User, sent)
+		}
+	}
+	if hasToken(a.Mechanism) == a.OneTime || !a.OneTime && !strings.Contains(sent, string(a.Secret)) {
+		t.Errorf("once: %v", a.OneTime)
+	}
 }

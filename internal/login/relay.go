@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/emersion/go-sasl"
 )
@@ -57,14 +59,68 @@ type Relay struct {
 	Ask func(ctx context.Context, challenge []byte) ([]byte, error)
 	// Watch reads what the client says.
 	Watch Watcher
+	// Proof is the message that shows that the client knows the secret, once it has
+	// come.
+	Proof []byte
+
+	attempt *Attempt
+	// backendFirst says that the client has nothing to say before it is challenged.
+	backendFirst bool
+}
+
+// Format implements fmt.Formatter, so that no verb prints what the client says.
+func (*Relay) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// MarshalText implements encoding.TextMarshaler, for JSON and structured logs.
+func (*Relay) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Start returns the client's first message, which is nil if the backend has the first
+// word, and whether it is the proof. A client that has sent none is asked for one, so
+// that a backend hears of nobody who says nothing. Errors are as in Ask and Next.
+func (r *Relay) Start(ctx context.Context) (message []byte, proof bool, err error) {
+	switch {
+	case r.backendFirst:
+		return nil, false, nil
+	case r.Initial == nil:
+		return r.Answer(ctx, nil)
+	}
+	return r.read(r.Initial)
+}
+
+// Answer returns the client's answer to a challenge, and whether it is the proof.
+// Errors are as in Ask and Next.
+func (r *Relay) Answer(ctx context.Context, challenge []byte) (message []byte, proof bool, err error) {
+	if message, err = r.Ask(ctx, challenge); err != nil {
+		return nil, false, err
+	}
+	// What a client takes its time for is not part of the login.
+	r.attempt.Start = time.Now()
+	return r.read(message)
+}
+
+func (r *Relay) read(message []byte) ([]byte, bool, error) {
+	if len(message) > MaxMessage {
+		return nil, false, ErrMessage
+	}
+	proof, err := r.Watch.Next(message)
+	if err != nil {
+		return nil, false, err
+	}
+	if message == nil {
+		message = []byte{} // it has been said
+	}
+	if proof {
+		r.Proof = message
+	}
+	return message, proof, nil
 }
 
 // A Watcher reads the client's messages of one exchange, in their order, for what
 // they show of the client, which is worth nothing before the backend has agreed.
 type Watcher interface {
 	// Next says whether a message is the proof. By then the attempt has all that the
-	// exchange shows. The error is ErrMessage, or wraps it, if no client would say such
-	// a thing; the backend is not asked then.
+	// exchange shows, and Check has nothing against it. The error is ErrMessage, or
+	// wraps it, if no client would say such a thing; the backend is not told then.
 	Next(message []byte) (proof bool, err error)
 }
 
@@ -80,7 +136,10 @@ func NewRelay(mechanism string, a *Attempt, initial []byte, ask func(context.Con
 		return ErrMessage
 	}
 	a.Form, a.Mechanism = FormAuthenticate, mechanism
-	a.Relay = &Relay{Initial: initial, Ask: ask, Watch: w}
+	a.Relay = &Relay{Initial: initial, Ask: ask, Watch: &ending{Watcher: w}, attempt: a, backendFirst: mechanism == CramMD5}
+	if !hasToken(mechanism) {
+		a.oneTime()
+	}
 	return nil
 }
 
@@ -93,8 +152,29 @@ func Dismissal(mechanism string) []byte {
 	return nil
 }
 
+// hasToken says whether a mechanism's proof is a token, which is the same each time.
+func hasToken(mechanism string) bool { return mechanism == XOAuth2 || mechanism == OAuthBearer }
+
 // oneTime makes the attempt's secret one that no other exchange has.
 func (a *Attempt) oneTime() { a.Secret, a.OneTime = Secret(rand.Text()), true }
+
+// Unproven fills in what an exchange has not shown that ended before the proof, so that
+// it can be counted: who has not said his name is known by his address.
+func (a *Attempt) Unproven() {
+	if a.User == "" {
+		a.User = a.nameless()
+	}
+	a.oneTime()
+}
+
+// nameless is the name of somebody whose name only the backend knows. It has no @ and
+// no slash, which would have all of them share an account.
+func (a *Attempt) nameless() string {
+	if !a.Remote.IsValid() {
+		return a.Mechanism + ":unknown"
+	}
+	return a.Mechanism + ":" + a.Remote.Unmap().WithZone("").String()
+}
 
 // IsRelayed says whether a mechanism is one that is relayed.
 func IsRelayed(mechanism string) bool { return slices.Contains(RelayedForIMAP, mechanism) }
