@@ -2,7 +2,6 @@ package dovecotadapter
 
 import (
 	"errors"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -324,6 +323,7 @@ func TestRefused(t *testing.T) {
 		"denied mail, by fields":  {mailServers + "protocol submission {\npassdb static {\nfields {\nallow_nets = 10.0.0.0/8\n}\n}\n}\n", "passdb: it keeps people from sending mail"},
 		"denied but to clients":   {mailServers + "protocol !imap {\npassdb {\nargs = nologin\n}\n}\n", "passdb: it keeps people from sending mail"},
 		"networks at an address":  {"local 10.0.0.1 {\npassdb x {\ndefault_fields = allow_nets=10.0.0.0/8\n}\n}\n", "dovecot.conf:6: passdb: it keeps people out"},
+		"no addresses":            {"listen =\n", "dovecot.conf:5: listen: it cannot be empty"},
 		"no variable":             {"x_y = $nothing\n", "dovecot.conf:5: x_y: nothing sets $nothing"},
 		"password with a $":       {"ssl_key_password = $Secret\n", "dovecot.conf:5: ssl_key_password: nothing sets $..., which"},
 		"a long time":             {"auth_failure_delay = 2147483647 weeks\n", `dovecot.conf:5: auth_failure_delay: "2147483647 weeks" is too long`},
@@ -369,48 +369,5 @@ func TestRefused(t *testing.T) {
 		if b, _, err := (Adapter{}).Adapt([]byte(text), nil); err == nil || !strings.Contains(err.Error(), "nothing names the IMAP server") {
 			t.Errorf("%s: got %s, %v", name, b, err)
 		}
-	}
-}
-
-// No mixture of lines makes it panic or leave one out. It is no fuzz test, since those
-// would have all of Caddy built anew.
-func TestMixtures(t *testing.T) {
-	files, _ := filepath.Glob(examples + "/*.conf")
-	var lines []string
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines = append(lines, strings.Split(regexp.MustCompile("<|!include.*").ReplaceAllString(string(b), ""), "\n")...)
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	adapted := 0
-	for range 3000 {
-		var b strings.Builder
-		b.WriteString("imapc_host = a.example\n")
-		for range random.IntN(40) {
-			line := lines[random.IntN(len(lines))]
-			if i := random.IntN(20*len(line) + 1); i < len(line) {
-				line = line[:i] + line[i+1:]
-			}
-			b.WriteString(line + "\n")
-		}
-		text := b.String()
-		text += strings.Repeat("}\n", max(0, strings.Count(text, "{\n")-strings.Count(text, "}\n")))
-		tr, _, err := translate("x", []byte(text))
-		if err != nil {
-			continue
-		}
-		adapted++
-		dovecotconf.Walk(tr.conf.Nodes, func(n *dovecotconf.Node) bool {
-			if tr.fates[n] == 0 || tr.fates[n] != Carried && !isWarned(tr, n) {
-				t.Errorf("%s\nline %d: %s is %s, and there is no warning", text, n.Line, n.Key, tr.fates[n])
-			}
-			return true
-		})
-	}
-	if adapted < 100 {
-		t.Errorf("%d mixtures could be adapted", adapted)
 	}
 }

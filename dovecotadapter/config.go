@@ -27,6 +27,9 @@ func (t *translation) config() *caddy.Config {
 	if t.conf.Modern && version == "" {
 		t.refuse(t.conf.Nodes[0], "the version is missing")
 	}
+	if hosts, n := t.top.words("listen"); n != nil && len(hosts) == 0 {
+		t.refuse(n, "it cannot be empty; take it out to listen on all addresses")
+	}
 	app := &caddyimap.App{Certificates: t.certificates()}
 	backend, identity := t.backend()
 	app.Backends = map[string]*caddyimap.Backend{backendName: backend}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +13,49 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/internal/dovecotconf"
 )
+
+// No mixture of lines makes it panic or leave one out. It is no fuzz test, since those
+// would have all of Caddy built anew.
+func TestMixtures(t *testing.T) {
+	files, _ := filepath.Glob(examples + "/*.conf")
+	var lines []string
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Split(regexp.MustCompile("<|!include.*").ReplaceAllString(string(b), ""), "\n")...)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	adapted := 0
+	for range 3000 {
+		var b strings.Builder
+		b.WriteString("imapc_host = a.example\n")
+		for range random.IntN(40) {
+			line := lines[random.IntN(len(lines))]
+			if i := random.IntN(20*len(line) + 1); i < len(line) {
+				line = line[:i] + line[i+1:]
+			}
+			b.WriteString(line + "\n")
+		}
+		text := b.String()
+		text += strings.Repeat("}\n", max(0, strings.Count(text, "{\n")-strings.Count(text, "}\n")))
+		tr, _, err := translate("x", []byte(text))
+		if err != nil {
+			continue
+		}
+		adapted++
+		dovecotconf.Walk(tr.conf.Nodes, func(n *dovecotconf.Node) bool {
+			if tr.fates[n] == 0 || tr.fates[n] != Carried && !isWarned(tr, n) {
+				t.Errorf("%s\nline %d: %s is %s, and there is no warning", text, n.Line, n.Key, tr.fates[n])
+			}
+			return true
+		})
+	}
+	if adapted < 100 {
+		t.Errorf("%d mixtures could be adapted", adapted)
+	}
+}
 
 // Each line of a mixture that no warning is about makes a difference: without it, something
 // else comes out, or is warned of. Lines that say what is the default are left out of the mixtures, and
