@@ -179,6 +179,9 @@ func (o *checkOptions) run(ctx context.Context, c console) (int, error) {
 	}
 	if len(o.target.upstreams) == 0 {
 		d.Config(found.file, err, found.warnings...)
+		if err == nil && !found.canConnect() {
+			d.NoListener(found.file, len(found.fronts)+len(found.auths) > 0)
+		}
 	}
 	if err == nil {
 		if err := o.whoLogsIn(d, found, c); err != nil {

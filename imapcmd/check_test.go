@@ -228,13 +228,29 @@ layer4 {
 // TestCheckBadConfig pins that a configuration that Caddy would not start is a fault.
 func TestCheckBadConfig(t *testing.T) {
 	check(t, "--config", caddyfileOf(t, "imap {\nbackend a {\n}\n}\n")).want(t, exitFault, "✗ load", "it has no upstream", "mend it")
-	check(t, "--config", caddyfileOf(t, "")).want(t, exitFault, "there is no imap app")
+	c := check(t, "--config", caddyfileOf(t, ""))
+	c.want(t, exitFault, "there is no imap app", "Caddy starts with it, and serves no IMAP")
+	if strings.Contains(c.out, "would not start") {
+		t.Errorf("Caddy would:\n%s", c.out)
+	}
 	conf := filepath.Join(t.TempDir(), "dovecot.conf")
 	if err := os.WriteFile(conf, []byte("protocols = imap\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	check(t, "--config", conf).want(t, exitFault, "--adapter dovecot")
 	check(t, "--config", filepath.Join(t.TempDir(), "none")).want(t, exitFault, "none")
+}
+
+// TestCheckNoListener pins that a configuration is not called well if none of its listeners
+// can be looked at.
+func TestCheckNoListener(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	srv := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
+	backend := "imap {\nbackend a {\nupstream " + srv.Addr() + "\ntls_trust_pool file " + ca.File() + "\ntls_server_name localhost\n}\n}\n"
+	c := check(t, "--config", caddyfileOf(t, backend))
+	c.want(t, exitWell, "! load", "nothing in it listens", "Nothing is wrong, but look at the 2 lines marked !.")
+	c = check(t, "--config", caddyfileOf(t, backend+"layer4 {\nfd/7 {\nroute {\nimap a\n}\n}\n}\n"))
+	c.want(t, exitWell, "! load", "no listener could be looked at", "Nothing is wrong, but look at the 2 lines marked !.")
 }
 
 // TestListeners pins how handlers are found, and what comes before them.
@@ -299,8 +315,8 @@ func TestCheckWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := check(t, "--config", file)
-	c.want(t, exitWell, "✓ load", "! load "+file+":2", "not formatted", "Nothing is wrong, but look at the line marked !.")
-	if strings.Count(c.out, "! load") != 1 {
+	c.want(t, exitWell, "✓ load", "! load "+file+":2", "not formatted", "nothing in it listens", "Nothing is wrong, but look at the 2 lines marked !.")
+	if strings.Count(c.out, "! load") != 2 {
 		t.Errorf("it is not said once:\n%s", c.out)
 	}
 	// Whatever is read, and from wherever.

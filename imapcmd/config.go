@@ -152,7 +152,7 @@ func (o *options) listener(b *block, addr, handler string, handlerOptions ...str
 // kept has a configuration that is changed later hand the socket on, if the address is
 // one of our own choice.
 func kept(addr string) string {
-	if strings.Contains(addr, "/") {
+	if path := unixPath(addr); strings.Contains(addr, "/") && (path == "" || strings.Contains(path, ":") || strings.HasPrefix(addr, "kept/")) {
 		return addr
 	}
 	return "kept/" + addr

@@ -44,7 +44,9 @@ func TestPrintConfig(t *testing.T) {
 		{"names and servers", []string{"-f", "b.internal", "-t", "ex2.internal:1143"}, []string{`"hostnames":["mail.internal","b.internal"]`, `"dial":"ex2.internal:1143"`}},
 		{"the old word", []string{"--hostname", "b.internal"}, []string{`"b.internal"`}},
 		{"auth", []string{"--auth", "127.0.0.1:12399"}, []string{`"listen":["kept/127.0.0.1:12399"]`, `"handler":"dovecot_auth"`}},
-		{"auth at a path", []string{"--auth", "unix//run/caddy-auth.sock|0660"}, []string{`"listen":["unix//run/caddy-auth.sock|0660"]`}},
+		{"auth at a path", []string{"--auth", "unix//run/caddy-auth.sock|0660"}, []string{`"listen":["kept/unix//run/caddy-auth.sock|0660"]`}},
+		{"auth at a path alone", []string{"--auth", "unix//run/caddy-auth.sock"}, []string{`"listen":["kept/unix//run/caddy-auth.sock|0660"]`}},
+		{"auth at a path with a colon", []string{"--auth", "unix//run/caddy:auth.sock"}, []string{`"listen":["unix//run/caddy:auth.sock|0660"]`}},
 		{"addresses", []string{"--imap", "127.0.0.1:2143", "--imaps", "127.0.0.1:2993"}, []string{`"kept/127.0.0.1:2143"`, `"kept/127.0.0.1:2993"`}},
 		{"TLS", []string{"--tls", "implicit", "--tls-server-name", "ex.internal", "--tls-trust-pool", ca.File()}, []string{
 			`"tls_mode":"implicit"`, `"server_name":"ex.internal"`, `"pem_files":["` + ca.File() + `"]`,

@@ -60,7 +60,7 @@ func (o *checkOptions) load(in io.Reader) (*found, error) {
 	}
 	app, err := ctx.AppIfConfigured("imap")
 	if err != nil {
-		return f, errors.New("there is no imap app in this configuration, and thus no backend; see Caddyfile.example")
+		return f, doctor.ErrNoIMAP
 	}
 	return f, f.fill(ctx, app.(*caddyimap.App), listeners, o.backend)
 }
@@ -216,6 +216,12 @@ func authorities(ctx caddy.Context) (certs []*x509.Certificate, file string) {
 }
 
 func (f *found) names() string { return strings.Join(slices.Sorted(maps.Keys(f.backends)), ", ") }
+
+// canConnect reports whether there is a listener that can be looked at.
+func (f *found) canConnect() bool {
+	return slices.ContainsFunc(f.fronts, func(front doctor.Front) bool { return front.Network != "" }) ||
+		slices.ContainsFunc(f.auths, func(auth doctor.Auth) bool { return auth.Network != "" })
+}
 
 // examine looks at all, and returns the lines for Postfix.
 func (f *found) examine(ctx context.Context, d *doctor.Doctor) (lines []mainCF) {

@@ -35,7 +35,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 
@@ -65,6 +64,9 @@ func Plain(addr caddy.NetworkAddress) (caddy.NetworkAddress, error) {
 	}
 	path, unix := strings.CutPrefix(addr.Host, "unix/")
 	switch {
+	case unix && strings.HasPrefix(path, "@") && strings.Contains(path, "|"):
+		return addr, fmt.Errorf("%s/%s: a socket whose name begins with @ has no file, and so no mode; leave out what is behind the |",
+			addr.Network, addr.Host)
 	case unix && network == "tcp" && addr.EndPort == 0:
 		return caddy.ParseNetworkAddress("unix/" + path) // this looks at the mode, too
 	case unix, strings.HasPrefix(addr.Host, "/"):
@@ -98,12 +100,13 @@ func listen(ctx context.Context, network, host, ports string, offset uint, cfg n
 		// A unix socket's own error is but "permission denied".
 		return nil, fmt.Errorf("listening on %s: %w", name(network, key), err)
 	}
+	s := shared.(*socket)
 	if loaded && mode != 0 {
-		if _, err := os.Lstat(key.Host); err != nil {
+		if err := s.checkOwn(); err != nil {
 			logger().Error("nobody can connect to this unix socket any more, since its file was removed; restart Caddy", zap.Error(err))
 		}
 	}
-	return newListener(shared.(*socket), mode), nil
+	return newListener(s, mode), nil
 }
 
 // name returns an address as it is written in a configuration, without a mode.

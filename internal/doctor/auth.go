@@ -41,7 +41,8 @@ const (
 )
 
 // Auth checks a listener by speaking Postfix's part. It sends the password if a
-// backend has let the user in with it.
+// backend has let the user in with it, and not all listeners for IMAP clients are closed:
+// somebody else could have taken the address of a Caddy that does not run.
 func (d *Doctor) Auth(ctx context.Context, a Auth) {
 	p := place{part: PartAuth, name: a.Backend, address: a.Address}
 	if a.Network == "" {
@@ -61,7 +62,7 @@ func (d *Doctor) Auth(ctx context.Context, a Auth) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	d.tell(p, StepPort, fine(a.Dial+" is open"), took)
+	d.tell(p, StepPort, fine(a.Dial+" is open"+owner(conn)), took)
 
 	c := &postfix{conn: conn, br: bufio.NewReaderSize(io.LimitReader(conn, maxAuthGreeting+maxAuthLine), maxAuthLine)}
 	start = time.Now()
@@ -88,6 +89,9 @@ func (d *Doctor) authLogin(p place, a Auth, c *postfix) {
 		return
 	case d.granted == "":
 		d.tell(p, StepLogin, left("no backend has let the user in, so the password is not sent again"), 0)
+		return
+	case d.closed && !d.open:
+		d.tell(p, StepLogin, left("no listener for IMAP clients is open, so this may not be Caddy, and the password is not sent; start Caddy with this configuration"), 0)
 		return
 	case login.IsDelegate(d.granted) && !a.Delegates:
 		d.tell(p, StepDelegate, finding{status: Warning, fault: DelegatesRefused,

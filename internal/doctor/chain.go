@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -138,12 +139,17 @@ func names(cert *x509.Certificate) string {
 }
 
 func nameAdvice(cert *x509.Certificate) string {
-	if len(cert.DNSNames) == 0 {
-		return "have the server's certificate made for its name"
+	for _, name := range cert.DNSNames {
+		// What somebody has put into a certificate is not to be copied to a shell unseen.
+		if name = strings.TrimPrefix(name, "*."); hostName.MatchString(name) && len(name) < 254 {
+			return "if this is the right server, set tls_server_name " + name + " (with --to: --tls-server-name), or name the upstream so"
+		}
 	}
-	return "if this is the right server, set tls_server_name " + foreign(strings.TrimPrefix(cert.DNSNames[0], "*.")) +
-		" (with --to: --tls-server-name), or name the upstream so"
+	return "have the server's certificate made for its name"
 }
+
+// hostName is what the name of a host may be.
+var hostName = regexp.MustCompile(`^([a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
 
 func subject(cert *x509.Certificate) string { return called(cert.Subject.String()) }
 func issuer(cert *x509.Certificate) string  { return called(cert.Issuer.String()) }

@@ -101,9 +101,11 @@ func (d *Doctor) frontName(ctx context.Context, p place, f Front, name string, f
 	conn, err := d.dial(ctx, f.Network, f.Dial)
 	took := time.Since(start)
 	if err != nil {
+		d.closed = true
 		d.tell(p, StepPort, portFault(PartFront, f.Dial, err), took)
 		return false
 	}
+	d.open = true
 	from := source(conn)
 	if first {
 		open := f.Dial + " is open"

@@ -86,6 +86,58 @@ func TestFrontFaults(t *testing.T) {
 	}).want([]Fault{PortClosed}, "start Caddy with this configuration")
 }
 
+// TestClosedFronts pins that no password is sent to a listener for mail servers if nobody
+// listens for IMAP clients: it may be of somebody who has waited for that.
+func TestClosedFronts(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	closed, open := imaptest.NewFake(t, imaptest.Profile{}), imaptest.NewFake(t, imaptest.Profile{TLS: ca.ServerTLS()})
+	closed.Close()
+	for _, tc := range []struct {
+		fronts []string
+		sent   bool
+	}{
+		{[]string{closed.Addr()}, false},
+		{[]string{closed.Addr(), open.Addr()}, true},
+		{nil, true},
+		{[]string{""}, true},
+	} {
+		backend := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
+		srv := served(t, login.Verdict{Result: login.Granted})
+		c := &chart{t: t}
+		d := &Doctor{Tell: func(check Check) { c.checks = append(c.checks, check) }, Timeout: stepTime, Login: alice()}
+		c.with(d, func(ctx context.Context, d *Doctor) {
+			d.Backend(ctx, Backend{Config: at(backend.Addr(), ca, imapauth.StartTLS)})
+			for _, front := range tc.fronts {
+				f := Front{Address: front, Network: "tcp", Dial: front, Own: authority(t, ca), Names: []string{"localhost"}}
+				if front == "" {
+					f.Network = ""
+				}
+				d.Front(ctx, f)
+			}
+			d.Auth(ctx, Auth{Address: "kept/127.0.0.1:12345", Network: "tcp", Dial: srv.Addr()})
+		})
+		last := c.checks[len(c.checks)-1]
+		if want := map[bool]Status{true: OK, false: Skipped}[tc.sent]; last.Step != StepLogin || last.Status != want {
+			t.Errorf("%q: %+v", tc.fronts, last)
+		}
+		srv.Close()
+	}
+	open.Close()
+}
+
+// TestNameAdvice pins that nothing but the name of a host is given to be copied.
+func TestNameAdvice(t *testing.T) {
+	for want, names := range map[string][]string{
+		"tls_server_name ex1.example.org (":               {"x; reboot", "`id`", "a b", "--insecure", "-x.example", "", "*.ex1.example.org"},
+		"tls_server_name EX-1 (":                          {"$(id)", strings.Repeat("a.", 130) + "a", "EX-1"},
+		"have the server's certificate made for its name": {"a\nb", "{env.HOME}"},
+	} {
+		if got := nameAdvice(&x509.Certificate{DNSNames: names}); !strings.Contains(got, want) {
+			t.Errorf("%q: %s", names, got)
+		}
+	}
+}
+
 // asking is a server that wants certificates of its clients.
 func asking(ca *imaptest.CA, version uint16) *tls.Config {
 	cfg := ca.ServerTLS()
