@@ -122,14 +122,16 @@ func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Ve
 // awaitSource waits for others of the same source; for a moment, if nobody tells when
 // they have made room. Its verdict is nil if it is worth to look again.
 func (g *Guard) awaitSource(ctx context.Context, q *inquiry, come <-chan struct{}, until time.Time) *login.Verdict {
-	if come == nil {
-		pause := make(chan struct{})
-		timer := time.AfterFunc(crowdedPause, func() { close(pause) })
-		defer timer.Stop()
-		come = pause
+	end := until
+	if pause := time.Now().Add(crowdedPause); come == nil && pause.Before(until) {
+		end = pause
+	}
+	err := wait(ctx, come, end)
+	if errors.Is(err, errPatience) && end.Before(until) {
+		err = nil
 	}
 	var v login.Verdict
-	switch err := wait(ctx, come, until); {
+	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		v = login.UnavailableFor(context.Cause(ctx))
 	case err != nil:
