@@ -46,7 +46,9 @@ func TestSpray(t *testing.T) {
 	}
 	for i, cl := range clients {
 		cl.send(fmt.Sprintf("a LOGIN imap%d Winter2026\r\n", i))
-		all.Go(func() { count(ref.Check(t.Context(), from("127.0.0.1", fmt.Sprint("smtp", i), "Winter2026")).Result.String()) })
+		all.Go(func() {
+			count(ref.Check(t.Context(), from("127.0.0.1", fmt.Sprint("smtp", i), "Winter2026")).Result.String())
+		})
 	}
 	for _, cl := range clients {
 		line, err := cl.line()
