@@ -117,7 +117,7 @@ func (t *talk) verdict(e imapauth.Event) {
 	case v.Result == login.Granted:
 		f = fine(how + " is let in")
 	case errors.Is(v.Err, login.ErrUnsafe):
-		f = finding{fault: Denied, message: "the name or the password is empty, too long, or has a control character in it; no backend is asked about such"}
+		f = finding{fault: Denied, message: "the name or the password is empty or too long, or has a control character in it that is not allowed there; no backend is asked about such"}
 	case v.Suspect:
 		f = finding{fault: FalseOK, message: "the login was answered with OK, and then the mailbox was not opened"}
 		f.advice = []string{
