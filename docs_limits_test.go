@@ -69,7 +69,7 @@ func TestLimitsPage(t *testing.T) {
 	page := read(t, limitsPage)
 	documented := make(map[string]bool)
 	for _, heading := range []string{
-		"Connections and sessions", "Clients before login", "Backends", "The relay", "Mail servers", "The guard's limits", "The admin API and the rest",
+		"Connections and sessions", "Clients before login", "Backends", "Token endpoints", "The relay", "Mail servers", "The guard's limits", "The admin API and the rest",
 	} {
 		for _, row := range table(t, page, heading, "What") {
 			option := strings.Trim(row[2], "`")

@@ -20,7 +20,7 @@ const (
 // measuredConfig is one in which all is measured that can be.
 const measuredConfig = `{"apps": {
 	"imap": {"backends": {"x": {"upstreams": [{"dial": "a"}]}}, "guard": {"store": {"store": "redis", "addresses": ["127.0.0.1:6379"]}}},
-	"layer4": {"servers": {"s": {"listen": ["127.0.0.1:0"], "routes": [{"handle": [{"handler": "imap"}]}, {"handle": [{"handler": "dovecot_auth"}]}]}}}
+	"layer4": {"servers": {"s": {"listen": ["127.0.0.1:0"], "routes": [{"handle": [{"handler": "imap"}]}, {"handle": [{"handler": "dovecot_auth"}]}, {"handle": [{"handler": "dovecot_userdb"}]}]}}}
 }}`
 
 // metric is a metric of the page.
@@ -43,7 +43,7 @@ func documentedMetrics(t *testing.T) (found []metric) {
 
 // isOurs says whether a metric is one of ours, and not of Caddy itself.
 func isOurs(name string) bool {
-	return strings.HasPrefix(name, "caddy_imap_") || strings.HasPrefix(name, "caddy_dovecot_auth_")
+	return strings.HasPrefix(name, "caddy_imap_") || strings.HasPrefix(name, "caddy_dovecot_")
 }
 
 var descText = regexp.MustCompile(`^Desc\{fqName: "(\w+)", help: "([^"]*)", unit: "", constLabels: \{\}, variableLabels: \{([\w,]*)\}\}$`)
@@ -69,7 +69,7 @@ func TestMetricsPage(t *testing.T) {
 	for desc := range descs {
 		m := descText.FindStringSubmatch(desc.String())
 		if m == nil {
-			if strings.Contains(desc.String(), `"caddy_imap_`) || strings.Contains(desc.String(), `"caddy_dovecot_auth_`) {
+			if strings.Contains(desc.String(), `"caddy_imap_`) || strings.Contains(desc.String(), `"caddy_dovecot_`) {
 				t.Errorf("cannot read %s", desc)
 			}
 			continue

@@ -66,8 +66,15 @@ var blocks = []block{
 		map[string][]string{
 			"upstream": {"a b"}, "lb_policy": {"x"}, "fail_duration": {"1s"}, "max_fails": {"1"}, "health_interval": {"1s"}, "health_timeout": {"1s"},
 			"health_fall": {"1"}, "health_rise": {"1"}, "tls": {"off"}, "tls_server_name": {"a"}, "tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"},
-			"tls_insecure_skip_verify": {""}, "dial_timeout": {"1s"}, "auth_timeout": {"1s"}, "username": {"x"}, "auth_command": {"x"}, "probe": {"x"},
-			"max_sessions_per_user": {"1"}, "on_removed": {"drain 1s"}, "forward_client": {"x"},
+			"tls_insecure_skip_verify": {""}, "dial_timeout": {"1s"}, "auth_timeout": {"1s"}, "username": {"x"}, "delegate": {"x"}, "master_user": {"x"}, "master_password": {"x"}, "auth_command": {"x"}, "probe": {"x"},
+			"max_sessions_per_user": {"1"}, "on_removed": {"drain 1s"}, "forward_client": {"x"}, "oauth2": {"{\ntoken_url x\n}"},
+		},
+	},
+	{
+		"Tokens", caddyimap.OAuth2{}, "{\nimap {\nbackend x {\noauth2 {\n%s\n}\n}\n}\n}", "apps.imap.backends.x.oauth2",
+		map[string][]string{
+			"token_url": {"x"}, "tenant": {"a b"}, "grant": {"x"}, "verify": {"x"}, "client_id": {"x"}, "client_secret": {"x"}, "client_auth": {"x"},
+			"scope": {"a b"}, "mechanism": {"x"}, "tls_server_name": {"a"}, "tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"},
 		},
 	},
 	{
@@ -78,7 +85,7 @@ var blocks = []block{
 		"The handler imap", caddyimap.Handler{}, route + "imap {\n%s\n}\n}\n}\n}\n}", "apps.layer4.servers.srv0.routes.0.handle.0",
 		map[string][]string{
 			"connection_policy": {"{\nalpn x\n}"}, "implicit_tls": {""}, "insecure_auth": {""}, "mechanisms": {"A B"}, "login_timeout": {"1s"},
-			"idle_timeout": {"1s"}, "max_auth_failures": {"1"}, "banner": {"x"}, "trusted_clients": {"a b"}, "capability": {"+X -Y"},
+			"idle_timeout": {"1s"}, "max_auth_failures": {"1"}, "banner": {"x"}, "trusted_clients": {"a b"}, "client_certificate": {"{\nuser x\n}"}, "capability": {"+X -Y"},
 		},
 	},
 	{
@@ -90,7 +97,7 @@ var blocks = []block{
 	},
 	{
 		"The handler dovecot_userdb", caddysasl.DovecotUserDB{}, route + "dovecot_userdb {\n%s\n}\n}\n}\n}\n}", "apps.layer4.servers.srv0.routes.0.handle.0",
-		map[string][]string{"allow": {"a b"}},
+		map[string][]string{"allow": {"a b"}, "max_connections": {"1"}},
 	},
 }
 
@@ -237,6 +244,7 @@ var lists = map[reflect.Type]reflect.Type{
 var parts = []reflect.Type{
 	reflect.TypeFor[caddyimap.LoadBalancing](), reflect.TypeFor[caddyimap.Selection](), reflect.TypeFor[caddyimap.HealthChecks](),
 	reflect.TypeFor[caddyimap.ActiveHealthChecks](), reflect.TypeFor[caddyimap.PassiveHealthChecks](),
+	reflect.TypeFor[caddyimap.ClientCertificate](),
 }
 
 // part returns the part that a field points to.
@@ -412,5 +420,20 @@ func TestPlaceholders(t *testing.T) {
 			}
 		}
 	}
-	same(t, "placeholders", documented, regexp.MustCompile(`\{[^}]*\}`).FindAllString(list, -1))
+	same(t, "placeholders", documented, braces.FindAllString(list, -1))
+
+	// Those of other templates have tables of their own.
+	_, delegate := login.ParseDelegateTemplate("{no.such}")
+	_, certificate := login.ParseCertificateTemplate("{no.such}")
+	for heading, err := range map[string]error{"Placeholders of delegate": delegate, "Placeholders of client_certificate": certificate} {
+		var own []string
+		for _, row := range table(t, read(t, optionsPage), heading, "Placeholder") {
+			own = append(own, codeSpans(row[0])...)
+		}
+		_, list, _ := strings.Cut(err.Error(), "; known are ")
+		known := slices.DeleteFunc(braces.FindAllString(list, -1), func(p string) bool { return slices.Contains(documented, p) })
+		same(t, heading, own, known)
+	}
 }
+
+var braces = regexp.MustCompile(`\{[^}]*\}`)

@@ -104,9 +104,15 @@ var (
 func filesOfExamples(t *testing.T) *strings.Replacer {
 	t.Helper()
 	t.Setenv("REDIS_PASSWORD", "for the test alone")
+	t.Setenv("IMAP_MASTER", "for the test alone")
 	ca := imaptest.NewCA(t)
 	leaf := ca.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
-	return strings.NewReplacer("/etc/ssl/corp-ca.pem", ca.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("for the test alone\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer("/etc/ssl/corp-ca.pem", ca.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile,
+		"/etc/caddy/entra-secret", secret)
 }
 
 // TestSnippets formats, adapts and validates each Caddyfile of the pages. A snippet

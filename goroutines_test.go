@@ -106,7 +106,7 @@ func productionDirs(t *testing.T) (dirs []string) {
 	for _, file := range goFiles(t, ".") {
 		dir := path.Dir(file)
 		switch {
-		case slices.Contains(dirs, dir), dir == "integration", dir == "bench", dir == "imapcmd", dir == "internal/doctor", dir == "dovecotadapter", dir == "internal/dovecotconf", strings.HasPrefix(dir, "cmd/"),
+		case slices.Contains(dirs, dir), strings.HasPrefix(dir, "integration"), dir == "bench", dir == "imapcmd", dir == "internal/doctor", dir == "dovecotadapter", dir == "internal/dovecotconf", strings.HasPrefix(dir, "cmd/"),
 			strings.HasPrefix(dir, "internal/demo"), strings.HasPrefix(dir, "internal/imaptest"), strings.HasPrefix(dir, "internal/redistest"):
 			continue
 		}

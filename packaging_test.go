@@ -98,6 +98,17 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
+// TestReleaseFlags pins that the program is the same in the package and in the image, and
+// that the tests build it like that beforehand.
+func TestReleaseFlags(t *testing.T) {
+	release := regexp.MustCompile(`CGO_ENABLED=0 (?:go|\$\(GO\)) build (.*) -o \S+ \./cmd/caddy\n`)
+	want := release.FindStringSubmatch(read(t, dockerfile))
+	got := release.FindAllStringSubmatch(read(t, "Makefile"), -1)
+	if want == nil || len(got) != 2 || got[0][1] != want[1] || got[1][1] != want[1] {
+		t.Errorf("the Dockerfile builds with %q, the Makefile with %q", want, got)
+	}
+}
+
 // TestDockerignore does without what the builder does not get: every package of
 // the server has to be there all the same.
 func TestDockerignore(t *testing.T) {

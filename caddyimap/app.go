@@ -153,6 +153,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("backend %s: %w", name, err)
 		}
 	}
+	if err := a.provisionVerifiers(); err != nil {
+		return err
+	}
 	if err := a.provisionCertificates(); err != nil {
 		return err
 	}
@@ -214,6 +217,9 @@ func (a *App) Stop() error {
 // Cleanup is for apps that were never started.
 func (a *App) Cleanup() error {
 	a.retire()
+	for _, b := range a.Backends {
+		b.closeTokens()
+	}
 	closeForgotten(a.ctx, a.logger)
 	return nil
 }

@@ -137,7 +137,7 @@ func (r *BackendRef) Replaced() bool {
 // leaves no session behind. What it returns should be held back with Hold.
 func (r *BackendRef) Check(ctx context.Context, a *login.Attempt) login.Verdict {
 	return r.attempt(ctx, a, entranceAuth, func(ctx context.Context, a *login.Attempt, b *Backend, on *link, _ bool) login.Verdict {
-		return b.check(ctx, a, imapauth.Plain, on)
+		return b.checkFor(ctx, a, imapauth.Plain, on)
 	})
 }
 
@@ -215,8 +215,13 @@ func (b *Backend) tell(ctx context.Context, app *App, a *login.Attempt, from ent
 	app.successor().log(ctx, a, b.name, v, adviceBackend)
 }
 
-// Refused tells of an attempt that the backend is not asked about.
+// Refused tells of an attempt of the Dovecot auth protocol that the backend is not
+// asked about.
 func (r *BackendRef) Refused(ctx context.Context, a *login.Attempt, v login.Verdict) {
+	r.refused(ctx, a, entranceAuth, v)
+}
+
+func (r *BackendRef) refused(ctx context.Context, a *login.Attempt, from entrance, v login.Verdict) {
 	app, b, _ := r.find()
 	if app == nil {
 		app = r.own
@@ -224,9 +229,9 @@ func (r *BackendRef) Refused(ctx context.Context, a *login.Attempt, v login.Verd
 	name := r.name
 	if b != nil {
 		name = b.name
-		b.measures().count(entranceAuth, a, v)
+		b.measures().count(from, a, v)
 	} else {
-		countLost(entranceAuth, name, a, v)
+		countLost(from, name, a, v)
 	}
 	app.log(ctx, a, name, v, adviceBackend)
 }
@@ -245,11 +250,20 @@ func (r *BackendRef) Hold(ctx context.Context, a *login.Attempt, v login.Verdict
 // be served by it, since what the configuration says never came to be.
 func (r *BackendRef) Abandoned() bool { return r.own.retired.Load() && !r.own.ran.Load() }
 
-// VerifiesDomain says whether the backend is told the domain of a user's name. If
-// it is not, nobody has verified that the user has that domain.
-func (r *BackendRef) VerifiesDomain() bool {
+// DropsDomain returns the option of the backend, if there is one, by which it is not
+// told the domain of a user's name, so that nobody has verified that the user has that
+// domain. Users who ask for somebody else's mailbox count only if there are any.
+func (r *BackendRef) DropsDomain(delegates bool) (option string) {
 	b, err := r.own.backend(r.name)
-	return err != nil || b.username.UsesDomain()
+	switch {
+	case err != nil:
+		return ""
+	case !b.username.UsesDomain():
+		return "username"
+	case delegates && b.delegate != nil && !b.delegate.UsesDomain():
+		return "delegate"
+	}
+	return ""
 }
 
 // plain returns an address as the guard and networks know it: an IPv4 address as

@@ -70,6 +70,32 @@ type Backend struct {
 	// Default: `{imap.user}`.
 	Username string `json:"username,omitempty"`
 
+	// The name to log in with if the user asks for the mailbox of somebody else, by a
+	// SASL authorization identity (PLAIN, RFC 4616), which is not sent apart then. It is
+	// used instead of `username`. Beside the placeholders of that there are
+	//
+	// Placeholder | Description
+	// ------------|------------
+	// `{imap.authzid}` | The authorization identity
+	// `{imap.authzid.local}` | Its part before the last `@`, or after the first backslash
+	// `{imap.authzid.domain}` | The other part
+	//
+	// Users and identities that lack a part that is used, or have a separator of their
+	// own in it, are refused. Default: the authorization identity is sent as it is,
+	// renamed as `username` says.
+	Delegate string `json:"delegate,omitempty"`
+
+	// The user of the backend that may log in as anybody, with AUTHENTICATE PLAIN and
+	// an authorization identity. It logs those in whom a client certificate vouches for:
+	// see `client_certificate` of the handler `imap`. Placeholders are replaced when the
+	// configuration is loaded. Default: none.
+	MasterUser string `json:"master_user,omitempty"`
+
+	// The password of the master user. Placeholders are replaced when the configuration
+	// is loaded, so that it can be in the environment, `{env.IMAP_MASTER}`, or in a
+	// file, `{file./run/secrets/imap-master}`. Default: none.
+	MasterPassword string `json:"master_password,omitempty"`
+
 	// How to send the password: `login` (the LOGIN command), `plain`
 	// (AUTHENTICATE PLAIN), or `keep`: as the client did. Exchange takes some
 	// forms of user names with one and not with the other. Where the backend
@@ -101,9 +127,16 @@ type Backend struct {
 	// `off`. Default: `off`.
 	ForwardClient string `json:"forward_client,omitempty"`
 
+	// How clients with a password are logged in at a backend that takes only tokens.
+	// Default: they are logged in with the password.
+	OAuth2 *OAuth2 `json:"oauth2,omitempty"`
+
 	name     string
 	guard    guard.Config
 	username *login.Template
+	// delegate and master are nil if there is none.
+	delegate *login.DelegateTemplate
+	master   *master
 	// addresses are those of the upstreams, and configs what there is to know
 	// about each.
 	addresses []string
@@ -180,6 +213,9 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 	if b.username, err = glue.Template(caddy.NewReplacer(), b.Username); err != nil {
 		return fmt.Errorf("username: %w", err)
 	}
+	if err := errors.Join(b.provisionDelegate(), b.provisionMaster(app.logger)); err != nil {
+		return err
+	}
 	tlsConfig, err := b.tlsConfig(ctx)
 	if err != nil {
 		return err
@@ -217,8 +253,13 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		b.configs[cfg.Address] = cfg
 		b.offers[cfg.Address] = new(offers)
 	}
+	if b.OAuth2 != nil {
+		if err := b.OAuth2.provision(ctx, b); err != nil {
+			return fmt.Errorf("oauth2: %w", err)
+		}
+	}
 	// A refusal is remembered for these servers and this name only.
-	b.guard.Backend = strings.Join(append([]string{name, b.Username}, b.addresses...), "\x00")
+	b.guard.Backend = strings.Join(slices.Concat([]string{name, b.Username}, b.addresses, b.OAuth2.identity()), "\x00")
 	b.guard.Answers = new(guard.Answers)
 	return b.provisionPool(app)
 }
@@ -371,5 +412,8 @@ func (b *Backend) rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
 		// As in CORP\alice\bob, made of alice\bob.
 		return nil, login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
 	}
-	return &renamed, login.Verdict{}
+	if a.Certificate != nil {
+		return b.nameVouched(&renamed)
+	}
+	return b.nameDelegate(&renamed, a)
 }

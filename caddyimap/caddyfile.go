@@ -192,6 +192,9 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		dial_timeout <duration>
 //		auth_timeout <duration>
 //		username <template>
+//		delegate <template>
+//		master_user <name>
+//		master_password <password>
 //		auth_command keep|login|plain
 //		probe auto|on|off
 //		max_sessions_per_user <number>
@@ -203,6 +206,10 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		tls_trust_pool <module>
 //		tls_client_auth <automate_name> | <cert_file> <key_file>
 //		tls_insecure_skip_verify
+//
+//		oauth2 {
+//			...
+//		}
 //	}
 func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	var (
@@ -217,22 +224,29 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	withActive := func(o glue.Option) glue.Option { return o.Noted(func() { hasActive = true }) }
 	withPassive := func(o glue.Option) glue.Option { return o.Noted(func() { hasPassive = true }) }
 	err := glue.Options{
-		"upstream":                 glue.Segment(b.unmarshalUpstreams).Repeated(),
-		"lb_policy":                glue.Text(&policy),
-		"fail_duration":            withPassive(glue.Duration(&passive.FailDuration)),
-		"max_fails":                withPassive(glue.Number(&passive.MaxFails)),
-		"health_interval":          withActive(glue.Duration(&active.Interval)),
-		"health_timeout":           withActive(glue.Duration(&active.Timeout)),
-		"health_fall":              withActive(glue.Number(&active.Fall)),
-		"health_rise":              withActive(glue.Number(&active.Rise)),
-		"dial_timeout":             glue.Duration(&b.DialTimeout),
-		"auth_timeout":             glue.Duration(&b.AuthTimeout),
-		"username":                 glue.Text(&b.Username),
-		"auth_command":             glue.Text(&b.AuthCommand),
-		"probe":                    glue.Text(&b.Probe),
-		"max_sessions_per_user":    glue.Number(&b.MaxSessionsPerUser),
-		"on_removed":               glue.Values(1, 2, b.setOnRemoved),
-		"forward_client":           glue.Text(&b.ForwardClient),
+		"upstream":              glue.Segment(b.unmarshalUpstreams).Repeated(),
+		"lb_policy":             glue.Text(&policy),
+		"fail_duration":         withPassive(glue.Duration(&passive.FailDuration)),
+		"max_fails":             withPassive(glue.Number(&passive.MaxFails)),
+		"health_interval":       withActive(glue.Duration(&active.Interval)),
+		"health_timeout":        withActive(glue.Duration(&active.Timeout)),
+		"health_fall":           withActive(glue.Number(&active.Fall)),
+		"health_rise":           withActive(glue.Number(&active.Rise)),
+		"dial_timeout":          glue.Duration(&b.DialTimeout),
+		"auth_timeout":          glue.Duration(&b.AuthTimeout),
+		"username":              glue.Text(&b.Username),
+		"delegate":              glue.Text(&b.Delegate),
+		"master_user":           glue.Text(&b.MasterUser),
+		"master_password":       glue.Text(&b.MasterPassword),
+		"auth_command":          glue.Text(&b.AuthCommand),
+		"probe":                 glue.Text(&b.Probe),
+		"max_sessions_per_user": glue.Number(&b.MaxSessionsPerUser),
+		"on_removed":            glue.Values(1, 2, b.setOnRemoved),
+		"forward_client":        glue.Text(&b.ForwardClient),
+		"oauth2": glue.Segment(func(d *caddyfile.Dispenser) error {
+			b.OAuth2 = new(OAuth2)
+			return b.OAuth2.UnmarshalCaddyfile(d)
+		}),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),
@@ -320,6 +334,9 @@ func (b *Backend) unmarshalUpstreams(d *caddyfile.Dispenser) error {
 //		max_auth_failures <number>
 //		banner <text>
 //		trusted_clients <cidr>...
+//		client_certificate {
+//			user <template>
+//		}
 //		capability <+name|-name>...
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -343,7 +360,12 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"max_auth_failures": glue.Number(&h.MaxAuthFailures),
 		"banner":            glue.Text(&h.Banner),
 		"trusted_clients":   glue.List(&h.TrustedClients),
-		"capability":        glue.List(&h.Capability).Repeated(),
+		"client_certificate": glue.Segment(func(d *caddyfile.Dispenser) error {
+			d.Next() // consume the name of the option
+			h.ClientCertificate = new(ClientCertificate)
+			return glue.Options{"user": glue.Text(&h.ClientCertificate.User)}.Block(d)
+		}),
+		"capability": glue.List(&h.Capability).Repeated(),
 	}.Block(d)
 }
 

@@ -212,7 +212,7 @@ func (a *App) loginDone(at *login.Attempt, backend string, v login.Verdict) {
 		name = eventLogin
 	}
 	a.events.add(name, func() map[string]any {
-		user, hash := a.nameToShow(at.User, v.Result == login.Granted)
+		user, hash := a.nameToShow(at.User, isNamed(at, v))
 		return map[string]any{
 			"result": v.Result.String(), "code": string(v.Code), "user": user, "user_hash": hash, "remote_ip": addrText(at.Remote),
 			"service": printable(at.Service), "mechanism": printable(at.Mechanism), "backend": backend, "session": at.ID,

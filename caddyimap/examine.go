@@ -1,6 +1,7 @@
 package caddyimap
 
 import (
+	"context"
 	"strings"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
@@ -22,7 +23,28 @@ func (b *Backend) UpstreamConfigs() []*imapauth.Config {
 
 // Rename returns the attempt with the name that the backend wants, or nil and the
 // verdict that there is none.
-func (b *Backend) Rename(a *login.Attempt) (*login.Attempt, login.Verdict) { return b.rename(a) }
+func (b *Backend) Rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
+	renamed, v := b.rename(a)
+	if renamed == nil {
+		return nil, v
+	}
+	return b.asDelegate(renamed), v
+}
+
+// Token returns what makes the attempt with a token of a renamed one with a password; nil
+// if the backend takes passwords. The verdict is Granted if there is a token.
+func (b *Backend) Token() func(context.Context, *login.Attempt) (*login.Attempt, login.Verdict) {
+	if b.OAuth2 == nil {
+		return nil
+	}
+	return func(ctx context.Context, a *login.Attempt) (with *login.Attempt, v login.Verdict) {
+		v = b.byToken(ctx, a, func(_ context.Context, a *login.Attempt) login.Verdict {
+			with = a
+			return login.Verdict{Result: login.Granted}
+		})
+		return with, v
+	}
+}
 
 // FindBackend returns the backend of that name with its name, or the only one if the
 // name is empty.

@@ -2,6 +2,7 @@ package caddyimap
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,6 +76,12 @@ type Handler struct {
 	// counts is that address then. Default: none.
 	TrustedClients []string `json:"trusted_clients,omitempty"`
 
+	// How users log in with a client certificate and without a password, with the SASL
+	// mechanism EXTERNAL. It takes a policy in `connection_policies` that verifies
+	// certificates (`verify_if_given` or `require_and_verify`) and says who may sign
+	// them, and a backend with a `master_user`. Default: not at all.
+	ClientCertificate *ClientCertificate `json:"client_certificate,omitempty"`
+
 	// Changes to the capabilities that clients are told before they log in and
 	// after: `+NAME` adds one, `-NAME` takes one away. Default: none.
 	Capability []string `json:"capability,omitempty"`
@@ -82,6 +89,11 @@ type Handler struct {
 	backend *BackendRef
 	front   imapfront.Config
 	logger  *zap.Logger
+
+	// certificateUser and verifiers are there if there is a ClientCertificate: the
+	// template, and the TLS of the policies that verify certificates.
+	certificateUser *login.CertificateTemplate
+	verifiers       []*tls.Config
 }
 
 const (
@@ -140,7 +152,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.InsecureAuth {
 		h.logger.Warn("passwords are accepted without TLS; remove insecure_auth, unless the network is trusted")
 	}
-	return h.provisionTLS(ctx)
+	if err := h.provisionTLS(ctx); err != nil {
+		return err
+	}
+	return h.provisionCertificate()
 }
 
 // setDefaults checks the options and fills in those that were not given.

@@ -16,7 +16,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"go.uber.org/zap"
 
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/oauthlogin"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
 
@@ -31,7 +33,9 @@ const hashLength = 6
 // What an operator can do about a backend that gives no answer.
 const (
 	adviceBackend = "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
+	adviceMaster  = "see what the error says about its master user"
 	adviceDrain   = "every upstream of it drains; add another one, or take drain away"
+	adviceToken   = "see that the token_url of its option oauth2 can be reached from here and is trusted, and that the server there has the client, its secret, scopes and permissions as they are set here"
 	adviceConfig  = "see what the handlers and the backends of the configuration are called"
 )
 
@@ -44,7 +48,7 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 		zap.String("code", string(v.Code)),
 		zap.String("service", printable(at.Service)),
 	)
-	user, hash := a.nameToShow(at.User, v.Result == login.Granted)
+	user, hash := a.nameToShow(at.User, isNamed(at, v))
 	fields = append(fields, zap.String("user", user))
 	if hash != "" {
 		fields = append(fields, zap.String("user_hash", hash))
@@ -70,11 +74,26 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 	if v.Result != login.Unavailable || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	if errors.Is(v.Err, pool.ErrDraining) {
+	switch {
+	case errors.Is(v.Err, pool.ErrDraining):
 		advice = adviceDrain
+	case errors.Is(v.Err, errNoMaster), errors.Is(v.Err, imapauth.ErrNoAuthzID):
+		advice = adviceMaster
+	case errors.Is(v.Err, oauthlogin.ErrNoToken):
+		advice = adviceToken
 	}
-	a.logger.Error("a password could not be checked, because the backend gave no answer that decides: "+advice,
+	what := "a password could not be checked"
+	if at.Certificate != nil {
+		what = "a user with a client certificate could not be logged in"
+	}
+	a.logger.Error(what+", because the backend gave no answer that decides: "+advice,
 		zap.String("backend", backend), zap.String("upstream", v.Upstream), zap.Error(v.Err), zap.String("session", at.ID))
+}
+
+// isNamed says whether the user's name is one, and no password in its place: the
+// backend, or a certificate, has said so.
+func isNamed(at *login.Attempt, v login.Verdict) bool {
+	return v.Result == login.Granted || at.Certificate != nil
 }
 
 // addrText is empty for an address that is not known.

@@ -37,7 +37,7 @@ var (
 		Namespace: metricsNamespace,
 		Subsystem: metricsSubsystem,
 		Name:      "login_phase_duration_seconds",
-		Help:      "How long the parts of logins took: the guard, the handshake with an upstream, and the backend's answer.",
+		Help:      "How long the parts of logins took: the guard, getting a token, the handshake with an upstream, and the backend's answer.",
 		Buckets:   loginBuckets,
 	}, []string{"backend", "phase"})
 )
@@ -64,7 +64,7 @@ const otherMechanism = "other"
 // mechanismOf is the label of an attempt's mechanism, out of those that we know. The
 // command LOGIN is LOGIN.
 func mechanismOf(a *login.Attempt) string {
-	if slices.Contains(passwordMechanisms[:], a.Mechanism) || login.IsRelayed(a.Mechanism) {
+	if slices.Contains(passwordMechanisms[:], a.Mechanism) || a.Mechanism == login.External || login.IsRelayed(a.Mechanism) {
 		return a.Mechanism
 	}
 	return otherMechanism

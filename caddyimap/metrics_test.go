@@ -111,8 +111,10 @@ func TestLoginMetrics(t *testing.T) {
 		return answers[result]
 	}
 	c := w.running(w.guarded(strict(), w.start(p).Addr()))
-	if got := c.metrics().only(`caddy_imap_logins_total{backend="exchange",`); len(got) != 16 {
-		t.Errorf("counted from the beginning are %v, want four results of two mechanisms of two handlers", got)
+	begun := c.metrics().only(`caddy_imap_logins_total{backend="exchange",`)
+	maps.DeleteFunc(begun, func(name string, _ float64) bool { return strings.Contains(name, `"EXTERNAL"`) }) // of other tests
+	if len(begun) != 16 {
+		t.Errorf("counted from the beginning are %v, want four results of two mechanisms of two handlers", begun)
 	}
 	before := c.metrics()
 	for i, result := range []string{"granted", "denied", "throttled", "unavailable"} {

@@ -94,7 +94,7 @@ func (b *Backend) open(ctx context.Context, a *login.Attempt, command imapauth.A
 		}
 	}()
 	start := time.Now()
-	session, v = c.Open(ctx, a, command)
+	session, v = b.logIn(ctx, c, a, command)
 	since(b.measures().answer, start)
 	learn(lease, v)
 	if session != nil {
@@ -114,7 +114,7 @@ func (b *Backend) check(ctx context.Context, a *login.Attempt, command imapauth.
 	}
 	defer lease.Release()
 	start := time.Now()
-	v = c.Check(ctx, a, command)
+	v = c.Check(ctx, b.asDelegate(a), command)
 	since(b.measures().answer, start)
 	learn(lease, v)
 	return v

@@ -72,7 +72,7 @@ func (b *Backend) openCounted(ctx context.Context, a *login.Attempt, on *link, r
 			return nil, tooMany
 		}
 	}
-	if session, v = b.open(ctx, a, imapauth.Keep, on); session == nil {
+	if session, v = b.openFor(ctx, a, imapauth.Keep, on); session == nil {
 		return nil, v
 	}
 	if !right {

@@ -67,7 +67,7 @@ func (v *visit) receive(cx *layer4.Connection, enter func() (ctx context.Context
 		Remote: ends.Client.Addr(), RemotePort: ends.Client.Port(), Local: ends.Server,
 	}
 	if states := l4tls.GetConnectionStates(v.conn.Connection); len(states) > 0 {
-		client.TLS = states[len(states)-1]
+		client.TLS = h.standing(states[len(states)-1])
 	}
 	// What it writes at the end it works out at the end, and keeps no buffer for.
 	v.logger = h.logger.WithLazy(zap.String("session", client.ID), zap.Stringer("remote", v.conn.RemoteAddr()))
@@ -107,6 +107,7 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 		relay.Options{
 			Idle:           time.Duration(v.handler.IdleTimeout),
 			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
+			Logger:         v.handler.logger,
 		},
 	)
 	v.start, v.backend = time.Now(), s.Backend

@@ -146,16 +146,16 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		return err
 	}
-	if err := glue.RegisterMetrics(ctx, requests, refusedConnections); err != nil {
+	if err := glue.RegisterMetrics(ctx, requests, authCrowd.refused); err != nil {
 		return err
 	}
 	backend, err := caddyimap.RefBackend(ctx, h.Backend)
 	if err != nil {
 		return fmt.Errorf("finding the backend: %w", err)
 	}
-	if h.usesDomain && !backend.VerifiesDomain() {
-		return fmt.Errorf("identity %s: nobody has verified the domain in it, since the option username of the backend drops it; "+
-			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity))
+	if option := backend.DropsDomain(h.AllowDelegates); h.usesDomain && option != "" {
+		return fmt.Errorf("identity %s: nobody has verified the domain in it, since the option %s of the backend drops it; "+
+			"set identity to {imap.user.local}, or to {imap.user.local}@ and your domain", cmp.Or(h.Identity, defaultIdentity), option)
 	}
 	offered, err := backend.Mechanisms(h.mechanisms)
 	if err != nil {
@@ -185,8 +185,8 @@ func (h *DovecotAuth) setUp(repl *caddy.Replacer) error {
 	if d := h.server.Deadline; d < 0 || d > maxDeadline {
 		return fmt.Errorf("deadline %s: must be more than 0 and at most %s, since Postfix waits for 10s only", d, maxDeadline)
 	}
-	if h.MaxConnections < 0 {
-		return fmt.Errorf("max_connections %d: must be more than 0", h.MaxConnections)
+	if err := checkMost(h.MaxConnections); err != nil {
+		return err
 	}
 	var err error
 	if h.mechanisms, err = login.ParseMechanisms(h.Mechanisms, login.RelayedForAll); err != nil {
@@ -255,12 +255,11 @@ func (h *DovecotAuth) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 
 // serve serves one connection.
 func (h *DovecotAuth) serve(ctx context.Context, nc glue.Conn) error {
-	defer serving.Add(-1)
-	if n := serving.Add(1); h.MaxConnections > 0 && n > int64(h.MaxConnections) {
-		nc.Reset()
-		h.tellTooMany()
-		return errTooMany
+	leave, err := authCrowd.join(nc, h.MaxConnections, h.logger)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	c := &connection{Conn: h.server.NewConn(nc), handler: h, raw: nc.Raw}
 	end := h.backend.Register(c.ID(), nc.Raw.RemoteAddr(), c)
 	defer end()

@@ -39,10 +39,14 @@ func (h *DovecotAuth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //
 //	dovecot_userdb {
 //		allow <cidr>...
+//		max_connections <number>
 //	}
 func (h *DovecotUserDB) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the handler
-	return glue.Options{"allow": glue.List(&h.Allow)}.Block(d)
+	return glue.Options{
+		"allow":           glue.List(&h.Allow),
+		"max_connections": glue.Number(&h.MaxConnections),
+	}.Block(d)
 }
 
 // Interface guards.

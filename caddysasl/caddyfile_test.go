@@ -36,6 +36,7 @@ func TestUnmarshal(t *testing.T) {
 		},
 		{"dovecot_userdb", `{}`},
 		{"dovecot_userdb {\nallow 192.0.2.7\n}", `{"allow":["192.0.2.7"]}`},
+		{"dovecot_userdb {\nmax_connections 20\n}", `{"max_connections":20}`},
 	} {
 		h := handlerFor(tc.input)
 		if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(tc.input)); err != nil {
@@ -73,7 +74,8 @@ func TestUnmarshalErrors(t *testing.T) {
 		{"dovecot_auth {\nallow_delegates\nallow_delegates\n}", "duplicate option 'allow_delegates'"},
 		{"dovecot_auth {\nallow_delegates {\n}\n}", "option 'allow_delegates': takes no block"},
 		{"dovecot_userdb exchange", "unexpected argument 'exchange'; options go into a block, one a line"},
-		{"dovecot_userdb {\nidentity x\n}", "unknown option 'identity'; known are allow"},
+		{"dovecot_userdb {\nidentity x\n}", "unknown option 'identity'; known are allow, max_connections"},
+		{"dovecot_userdb {\nmax_connections 0\n}", "option 'max_connections': 0: must be more than 0"},
 		{"dovecot_userdb {\nallow\n}", "option 'allow': value is missing"},
 	} {
 		err := handlerFor(tc.input).UnmarshalCaddyfile(caddyfile.NewTestDispenser(tc.input))

@@ -217,6 +217,9 @@ func TestUserDBHandle(t *testing.T) {
 	if err := (&DovecotUserDB{Allow: []string{"x"}}).Provision(ctx); err == nil || !strings.HasPrefix(err.Error(), `allow "x": `) {
 		t.Errorf("Provision returned %v", err)
 	}
+	if err := (&DovecotUserDB{MaxConnections: -1}).Provision(ctx); err == nil || err.Error() != "max_connections -1: must be more than 0" {
+		t.Errorf("Provision returned %v", err)
+	}
 }
 
 // opaque is a connection of which nobody can tell what is in it, such as that of

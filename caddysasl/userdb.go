@@ -24,6 +24,11 @@ type DovecotUserDB struct {
 	// loopback networks, `127.0.0.0/8` and `::1/128`.
 	Allow []string `json:"allow,omitempty"`
 
+	// How many connections of mail servers there may be at a time, those of other
+	// listeners with `dovecot_userdb` included. Further ones are reset. Default: no
+	// limit.
+	MaxConnections int `json:"max_connections,omitempty"`
+
 	server *dovecotauth.UserDB
 	access *access
 	logger *zap.Logger
@@ -41,6 +46,12 @@ func (*DovecotUserDB) CaddyModule() caddy.ModuleInfo {
 func (h *DovecotUserDB) Provision(ctx caddy.Context) (err error) {
 	h.logger = ctx.Logger()
 	h.server = &dovecotauth.UserDB{Logger: h.logger}
+	if err := checkMost(h.MaxConnections); err != nil {
+		return err
+	}
+	if err := glue.RegisterMetrics(ctx, userDBCrowd.refused); err != nil {
+		return err
+	}
 	h.access, err = newAccess(h.Allow, h.logger)
 	return err
 }
@@ -53,6 +64,11 @@ func (h *DovecotUserDB) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 
 // serve serves one connection.
 func (h *DovecotUserDB) serve(ctx context.Context, nc glue.Conn) error {
+	leave, err := userDBCrowd.join(nc, h.MaxConnections, h.logger)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return h.server.Serve(ctx, nc)
 }
 

@@ -138,7 +138,7 @@ var Rules = []Rule{
 	{[]string{"auth_master_user_separator", "master_user_separator"}, "", NoEqual, "Nobody can log in for another user here."},
 	{[]string{"auth_policy_*"}, "", NoEqual, "The guard slows guessing down: [guard.md](guard.md)."},
 	{[]string{"auth_anonymous_username", "auth_gssapi_hostname", "auth_krb5_keytab", "auth_use_winbind", "auth_winbind_helper_path", "auth_allow_weak_schemes", "oauth2 { }", "oauth2_*", "ldap_*", "sql_*", "mysql { }", "mysql_*", "pgsql { }", "pgsql_*"}, "", NotNeeded, "The backend checks passwords, tokens and tickets."},
-	{[]string{"auth_ssl_username_from_cert", "ssl_cert_username_field", "ssl_server_cert_username_field"}, "", NoEqual, "The user's name is the one that he logs in with."},
+	{[]string{"auth_ssl_username_from_cert", "ssl_cert_username_field", "ssl_server_cert_username_field"}, "", NoEqual, "The user's name is the one that he logs in with. By the certificate alone, users log in with [`client_certificate`](certificates.md#users-that-log-in-with-a-certificate) and a master user of the backend."},
 	{[]string{"login_source_ips"}, "", NoEqual, "Connections to the backend have the address that the system chooses."},
 	{[]string{"login_proxy_*"}, "", NotNeeded, "A login takes as long as `auth_timeout` of the backend says, 9 seconds by default."},
 	{[]string{"ssl_client_ca_dir"}, "", NoEqual, "The authorities that this machine trusts are used. For others name a file, with `ssl_client_ca_file`."},

@@ -27,10 +27,11 @@ const (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "imap-check",
-		Usage: "[--config <path> [--adapter <name>] [--backend <name>] | --to <upstream> [--tls starttls|implicit|off] [--tls-server-name <name>] [--tls-trust-pool <path>]] [--user <name>] [--password-stdin] [--json]",
+		Usage: "[--config <path> [--adapter <name>] [--backend <name>] [--envfile <path>] | --to <upstream> [--tls starttls|implicit|off] [--tls-server-name <name>] [--tls-trust-pool <path>]] [--user <name>] [--password-stdin] [--json]",
 		Short: "Finds out what keeps users from logging in",
 		Long:  checkLong,
 		CobraFunc: func(cmd *cobra.Command) {
+			forManual(cmd)
 			o := new(checkOptions)
 			o.flags(cmd)
 			usage := func(err error) error {
@@ -59,15 +60,17 @@ Postfix's main.cf.
 
 Before there is a configuration, look at a server:
 
-  caddy imap-check --to ex1.corp.example.org
+    caddy imap-check --to ex1.corp.example.org
 
 With one, as the user that Caddy runs as, which may read its files:
 
-  caddy imap-check --config /etc/caddy/Caddyfile --user alice@example.org
+    caddy imap-check --config /etc/caddy/Caddyfile --user alice@example.org
 
 The configuration is loaded as Caddy loads it, modules and placeholders included, and
 not started. Without --config and --to it is the Caddyfile of the current directory.
-All its backends are asked, unless --backend names one.
+All its backends are asked, unless --backend names one. Its adapter's warnings are shown.
+If --envfile is specified, an environment file with environment variables in the
+KEY=VALUE format will be loaded first, as caddy run does it.
 
 The password is asked for, and not shown; with --password-stdin it is the first line of
 the standard input. It is sent to the backend that --user logs in at, and to the
@@ -79,12 +82,14 @@ In the listing, ✓ is well, ! is to be looked at, ✗ is wrong, and - was left 
 --json it is JSON, whose fields and words docs/check.md explains.
 
 The exit status is 0 if nothing is wrong, 1 if something is, and 2 if the command was
-not understood.
+not understood. Warnings do not count, and no refusal does if you then had another
+spelling of the name tried, and that was let in.
 `
 
 // checkOptions are the flags of imap-check.
 type checkOptions struct {
 	config, adapter string
+	envFiles        []string
 	// target is what --to and the flags about TLS make.
 	target        options
 	backend       string
@@ -98,6 +103,7 @@ func (o *checkOptions) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.config, "config", "c", "", "Configuration file")
 	flags.StringVarP(&o.adapter, "adapter", "a", "", "Name of config adapter")
+	flags.StringSliceVar(&o.envFiles, "envfile", nil, "Environment file(s) to load")
 	flags.StringSliceVarP(&o.target.upstreams, "to", "t", nil, "IMAP server to look at, instead of a configuration; may be repeated")
 	o.target.backendFlags(cmd)
 	flags.StringVarP(&o.backend, "backend", "b", "", "Look at this backend of the configuration only")
@@ -111,8 +117,8 @@ func (o *checkOptions) flags(cmd *cobra.Command) {
 func (o *checkOptions) check(c console) error {
 	to := len(o.target.upstreams) > 0
 	switch {
-	case to && o.config+o.adapter+o.backend != "":
-		return errors.New("--to looks at a server without a configuration; leave out --config, --adapter and --backend, or --to")
+	case to && (o.config+o.adapter+o.backend != "" || len(o.envFiles) > 0):
+		return errors.New("--to looks at a server without a configuration; leave out --config, --adapter, --backend and --envfile, or --to")
 	case !to && o.target.setsBackend():
 		return errors.New("--tls, --tls-server-name, --tls-trust-pool, --auth-command and --insecure are for --to; a configuration has options of these names")
 	case o.adapter != "" && o.config == "":
@@ -149,6 +155,9 @@ func (o *checkOptions) run(ctx context.Context, c console) (int, error) {
 	if err := o.check(c); err != nil {
 		return exitUsage, err
 	}
+	if err := loadEnvFiles(o.envFiles); err != nil {
+		return exitUsage, err
+	}
 	if err := silence(); err != nil {
 		return exitUsage, err
 	}
@@ -160,14 +169,14 @@ func (o *checkOptions) run(ctx context.Context, c console) (int, error) {
 			text.Tell(check)
 		}
 	}}
-	found, err := o.load()
+	found, err := o.load(c.in)
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintln(c.err, "Error:", err) // Caddy's log has been silenced
 		return exitUsage, err
 	}
 	if len(o.target.upstreams) == 0 {
-		d.Config(found.file, err)
+		d.Config(found.file, err, found.warnings...)
 	}
 	if err == nil {
 		if err := o.whoLogsIn(d, found, c); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-imap/caddy-imap/internal/doctor"
@@ -30,7 +31,13 @@ type checked struct {
 }
 
 // check runs imap-check with the password on its standard input.
-func check(t *testing.T, args ...string) (c checked) {
+func check(t *testing.T, args ...string) checked {
+	t.Helper()
+	return runCheck(t, testSecret+"\n", args...)
+}
+
+// runCheck runs it with something else there.
+func runCheck(t *testing.T, input string, args ...string) (c checked) {
 	t.Helper()
 	o := new(checkOptions)
 	cmd := &cobra.Command{}
@@ -39,7 +46,7 @@ func check(t *testing.T, args ...string) (c checked) {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
-	c.status, c.err = o.run(t.Context(), console{in: strings.NewReader(testSecret + "\n"), out: &out, err: &errs})
+	c.status, c.err = o.run(t.Context(), console{in: strings.NewReader(input), out: &out, err: &errs})
 	c.out, c.all = out.String(), fmt.Sprint(out.String(), errs.String(), c.err)
 	if found := imaptest.Revealed([]byte(c.all), testSecret); len(found) > 0 {
 		t.Errorf("the password is shown: %s", found)
@@ -76,6 +83,7 @@ func TestCheckUsage(t *testing.T) {
 		{nil, "there is nothing to look at"},
 		{[]string{"--to", "a", "--config", "b"}, "leave out --config"},
 		{[]string{"--to", "a", "--backend", "b"}, "leave out --config"},
+		{[]string{"--to", "a", "--envfile", "b"}, "leave out --config"},
 		{[]string{"--tls", "off"}, "are for --to"},
 		{[]string{"--insecure"}, "are for --to"},
 		{[]string{"--adapter", "x"}, "name that file"},
@@ -265,6 +273,96 @@ func TestDomainOf(t *testing.T) {
 	for address, want := range map[string]string{"ex1.corp.example.org:143": "corp.example.org", "ex1:143": "", "ex1.internal:143": "", "10.0.0.1:143": "", "[::1]:143": ""} {
 		if got := domainOf(address); got != want {
 			t.Errorf("%s: %q, want %q", address, got, want)
+		}
+	}
+}
+
+// TestCheckWarnings pins that what an adapter warns of is shown, and is no fault.
+func TestCheckWarnings(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	srv := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
+	text := "{\nimap {\nbackend a {\nupstream " + srv.Addr() + "\ntls_trust_pool file " + ca.File() + "\ntls_server_name localhost\n}\n}\n}\n"
+	file := filepath.Join(t.TempDir(), "Caddyfile")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := check(t, "--config", file)
+	c.want(t, exitWell, "✓ load", "! load "+file+":2", "not formatted", "Nothing is wrong.")
+	if strings.Count(c.out, "! load") != 1 {
+		t.Errorf("it is not said once:\n%s", c.out)
+	}
+	// Whatever is read, and from wherever.
+	c = runCheck(t, text, "--config", "-", "--adapter", "caddyfile")
+	c.want(t, exitWell, "Configuration: -", "not formatted", "looks like Exchange")
+	runCheck(t, text, "--config", "-").want(t, exitFault, "✗ load")
+	runCheck(t, text, "--config", "-", "--adapter", "none").want(t, exitFault, `unknown adapter "none"`)
+	runCheck(t, "{", "--config", "-", "--adapter", "caddyfile").want(t, exitFault, "adapting the configuration with caddyfile")
+}
+
+// TestCheckEnvFile pins that variables can come from files, which do not take the place
+// of those that there are.
+func TestCheckEnvFile(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	srv := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
+	dir := t.TempDir()
+	for _, name := range []string{"TEST_ENV_UPSTREAM", "TEST_ENV_NAME"} {
+		t.Setenv(name, "")
+		_ = os.Unsetenv(name)
+	}
+	t.Setenv("TEST_ENV_POOL", ca.File())
+	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	for file, text := range map[string]string{
+		first:  "TEST_ENV_UPSTREAM=" + srv.Addr() + "\nTEST_ENV_POOL=/none\n",
+		second: "TEST_ENV_UPSTREAM=192.0.2.1\nexport TEST_ENV_NAME=localhost\n",
+		"bad":  "TEST_ENV_SECRET " + testSecret + "\n",
+	} {
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(dir, file)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := caddyfileOf(t, "imap {\nbackend a {\nupstream {env.TEST_ENV_UPSTREAM}\ntls_trust_pool file {$TEST_ENV_POOL}\ntls_server_name {$TEST_ENV_NAME}\n}\n}\n")
+	check(t, "--config", file, "--envfile", first, "--envfile", second).want(t, exitWell, srv.Addr()+" is open", "looks like Exchange")
+	check(t, "--config", file, "--envfile", filepath.Join(dir, "bad")).want(t, exitUsage, "line 1: must be NAME=value")
+	check(t, "--config", file, "--envfile", filepath.Join(dir, "none")).want(t, exitUsage, "--envfile: ")
+}
+
+// TestParseEnv compares how files with variables are read with how Caddy reads them.
+func TestParseEnv(t *testing.T) {
+	const text = "# a comment\n\n  TEST_A=1\nexport TEST_B=two words\r\nTEST_C=x # a comment\nTEST_D=\"quoted\"\nTEST_E='a\n  b\nc'\n" +
+		`TEST_F="say \"yes\""` + "\nTEST_G=\nTEST_H=a=b\nTEST_I=\"first\nsecond \\\"x\\\" \"\n"
+	ours, err := parseEnv(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name := range ours {
+		t.Setenv(name, "")
+		_ = os.Unsetenv(name)
+	}
+	if len(ours) != 9 {
+		t.Errorf("read %q", ours)
+	}
+	// It reads the variables first, and does not get far with the configuration.
+	validate := &cobra.Command{SilenceErrors: true, SilenceUsage: true}
+	caddycmd.Commands()["validate"].CobraFunc(validate)
+	validate.SetArgs([]string{"--envfile", file, "--config", filepath.Join(t.TempDir(), "none")})
+	if err := validate.Execute(); err == nil || strings.Contains(err.Error(), "variables") {
+		t.Fatal(err)
+	}
+	for name, value := range ours {
+		if caddys, found := os.LookupEnv(name); !found || caddys != value {
+			t.Errorf("%s: Caddy reads %q, and we %q", name, caddys, value)
+		}
+	}
+	for _, text := range []string{"A", "=1", "A B=1", "A= 1", "A=\t1", "A=\"x\ny", "A='x"} {
+		if got, err := parseEnv(text); err == nil {
+			t.Errorf("%q is read as %q", text, got)
 		}
 	}
 }

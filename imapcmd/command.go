@@ -32,6 +32,7 @@ func init() {
 		Short: "A quick and production-ready IMAP proxy and password checker for Postfix",
 		Long:  long,
 		CobraFunc: func(cmd *cobra.Command) {
+			forManual(cmd)
 			o := new(options)
 			o.flags(cmd)
 			cmd.Args = cobra.NoArgs

@@ -1,17 +1,21 @@
 package imapcmd
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddypki"
 	"github.com/caddyserver/certmagic"
@@ -23,6 +27,8 @@ import (
 // found is what there is to look at.
 type found struct {
 	file string
+	// warnings are those of the adapter.
+	warnings []string
 	// backends are the upstreams, by the name of their backend, fronts and auths the
 	// listeners before them. left are listeners that cannot be looked at.
 	backends map[string][]doctor.Backend
@@ -38,9 +44,9 @@ type usageError struct{ error }
 
 // load loads the configuration, or makes one of --to, and sets it up without starting
 // it: what is looked at is what runs.
-func (o *checkOptions) load() (*found, error) {
+func (o *checkOptions) load(in io.Reader) (*found, error) {
 	f := &found{file: o.config, backends: make(map[string][]doctor.Backend), domains: make(map[string]string)}
-	cfg, err := o.read(f)
+	cfg, err := o.read(f, in)
 	if err != nil {
 		return f, err
 	}
@@ -60,8 +66,8 @@ func (o *checkOptions) load() (*found, error) {
 	return f, f.fill(ctx, app.(*caddyimap.App), listeners, o.backend)
 }
 
-// read returns the configuration.
-func (o *checkOptions) read(f *found) (*caddy.Config, error) {
+// read returns the configuration. It may be read from in.
+func (o *checkOptions) read(f *found, in io.Reader) (*caddy.Config, error) {
 	if len(o.target.upstreams) > 0 {
 		text, err := o.target.backendOnly()
 		if err != nil {
@@ -69,7 +75,16 @@ func (o *checkOptions) read(f *found) (*caddy.Config, error) {
 		}
 		return parseConfig(text)
 	}
-	b, file, _, err := caddycmd.LoadConfig(o.config, o.adapter)
+	var b []byte
+	var file, adapter string
+	var err error
+	if o.config == "-" {
+		if b, err = io.ReadAll(in); err == nil && o.adapter != "" {
+			b, err = f.adapt(o.adapter, b)
+		}
+	} else {
+		b, file, adapter, err = caddycmd.LoadConfig(o.config, o.adapter)
+	}
 	switch {
 	case err == nil && len(b) == 0:
 		return nil, &usageError{errors.New("there is nothing to look at: name a configuration with --config or a server with --to")}
@@ -79,7 +94,34 @@ func (o *checkOptions) read(f *found) (*caddy.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if adapter != "" {
+		// Caddy has only logged the warnings.
+		text, err := os.ReadFile(f.file)
+		if err == nil {
+			_, err = f.adapt(adapter, text)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	return parseConfig(caddy.RemoveMetaFields(b))
+}
+
+// adapt makes JSON of a configuration, and notes the warnings.
+func (f *found) adapt(name string, text []byte) ([]byte, error) {
+	adapter := caddyconfig.GetAdapter(name)
+	if adapter == nil {
+		return nil, fmt.Errorf("unknown adapter %q", name)
+	}
+	b, warnings, err := adapter.Adapt(text, map[string]any{"filename": f.file})
+	if err != nil {
+		return nil, fmt.Errorf("adapting the configuration with %s: %w", name, err)
+	}
+	for _, w := range warnings {
+		w.File = cmp.Or(w.File, f.file)
+		f.warnings = append(f.warnings, w.String())
+	}
+	return b, nil
 }
 
 func parseConfig(b []byte) (*caddy.Config, error) {
@@ -107,7 +149,7 @@ func (f *found) fill(ctx caddy.Context, app *caddyimap.App, l listeners, only st
 			shown = "" // it is one of --to, and nobody has named it
 		}
 		for _, cfg := range b.UpstreamConfigs() {
-			f.backends[name] = append(f.backends[name], doctor.Backend{Name: shown, Config: cfg, Rename: b.Rename})
+			f.backends[name] = append(f.backends[name], doctor.Backend{Name: shown, Config: cfg, Rename: b.Rename, Token: b.Token()})
 			if f.domain == "" {
 				f.domain = domainOf(cfg.Address)
 			}

@@ -68,44 +68,46 @@ same mailboxes; the first that is up is used.
 
 In front of a real server:
 
-  caddy imap-proxy --from mail.example.org --to ex1.corp.example.org
+    caddy imap-proxy --from mail.example.org --to ex1.corp.example.org
 
 With --auth, Postfix and other mail servers can check passwords at the same server.
 They need an address that only this machine can reach:
 
-  caddy imap-proxy --from mail.example.org --to ex1.corp.example.org --auth 127.0.0.1:12345
+    caddy imap-proxy --from mail.example.org --to ex1.corp.example.org --auth 127.0.0.1:12345
 
 In Postfix's main.cf:
 
-  smtpd_sasl_type = dovecot
-  smtpd_sasl_path = inet:127.0.0.1:12345
+    smtpd_sasl_type = dovecot
+    smtpd_sasl_path = inet:127.0.0.1:12345
 
 For clients:
-  Caddy gets a certificate for the name from a public authority, if the name is public
-    and port 80 or 443 of this machine can be reached from there. Otherwise, and with
-    --internal-certs, it is from an authority of its own, which clients have to be given.
-  --imap and --imaps move the listeners, as to 127.0.0.1:1143 and 127.0.0.1:1993,
-    which need no root.
+
+    Caddy gets a certificate for the name from a public authority, if the name is public
+      and port 80 or 443 of this machine can be reached from there. Otherwise, and with
+      --internal-certs, it is from an authority of its own, which clients have to be given.
+    --imap and --imaps move the listeners, as to 127.0.0.1:1143 and 127.0.0.1:1993,
+      which need no root.
 
 For the server behind:
-  --tls implicit is for a server with TLS from the first byte, as on port 993.
-  --tls-trust-pool is the file of a private authority, --tls-server-name the name in its
-    certificate, if that is not the one in --to. The log calls these as a Caddyfile
-    does: tls_trust_pool, tls_server_name.
-  --insecure disables verification. WARNING: ANYBODY ON THE WAY CAN COLLECT PASSWORDS.
+
+    --tls implicit is for a server with TLS from the first byte, as on port 993.
+    --tls-trust-pool is the file of a private authority, --tls-server-name the name in its
+      certificate, if that is not the one in --to. The log calls these as a Caddyfile
+      does: tls_trust_pool, tls_server_name.
+    --insecure disables verification. WARNING: ANYBODY ON THE WAY CAN COLLECT PASSWORDS.
 
 If something does not work, caddy imap-check --to ex1.corp.example.org says what and why.
 
 To have a look, with a mailbox in memory (user demo, password demo), without root, and
 with nothing left behind:
 
-  caddy imap-proxy --demo
+    caddy imap-proxy --demo
 
 There is no admin API, and thus no way to change the backend while it runs. For that,
 and for everything else that can be set, keep the configuration and go on from there:
 
-  caddy imap-proxy --from mail.example.org --to ex1.corp.example.org --print-config > Caddyfile
-  caddy run
+    caddy imap-proxy --from mail.example.org --to ex1.corp.example.org --print-config > Caddyfile
+    caddy run
 
 --print-config=json prints the same as JSON.
 `

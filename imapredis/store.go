@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/caddyimap"
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 )
 
 func init() {
@@ -104,11 +105,11 @@ func (s *Store) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	username, err := secret("username", s.Username)
+	username, err := glue.Secret("username", s.Username)
 	if err != nil {
 		return err
 	}
-	password, err := secret("password", s.Password)
+	password, err := glue.Secret("password", s.Password)
 	if err != nil {
 		return err
 	}
@@ -169,16 +170,6 @@ func parseAddress(text string) (caddy.NetworkAddress, error) {
 	default:
 		return addr, fmt.Errorf("%s: Redis is not spoken on the network %s; use tcp or unix", shown, addr.Network)
 	}
-}
-
-// secret replaces placeholders. Errors show nothing of the text, nor of the
-// replacer's idea of what a placeholder in it is.
-func secret(option, text string) (string, error) {
-	replaced, err := caddy.NewReplacer().ReplaceOrErr(text, true, true)
-	if err != nil {
-		return "", fmt.Errorf("%s: a placeholder in it is unknown or empty; a brace that begins none is written \\{", option)
-	}
-	return replaced, nil
 }
 
 // tlsConfig returns nil for no TLS.

@@ -169,7 +169,8 @@ func TestCheckTerminal(t *testing.T) {
 	term.Expect("Try the same password as alice? It counts as another try. [y/N] ")
 	term.Type("y\n")
 	term.Expect("as alice is let in")
-	term.Expect("thing is wrong")
+	term.Expect("users have to log in as alice")
+	term.Expect("Nothing is wrong.")
 	term.End()
 	d.WantLogins("alice", 1)
 

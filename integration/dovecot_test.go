@@ -47,6 +47,9 @@ type dovecotSettings struct {
 	IMAP, IMAPS, Auth int
 	// Cert is what it shows.
 	Cert *imaptest.Certificate
+	// Mechanisms are what it offers; the default is "plain login". Passdb are further
+	// settings of its file of users.
+	Mechanisms, Passdb string
 	// Extra is appended to the configuration.
 	Extra string
 
@@ -65,7 +68,7 @@ ssl = yes
 ssl_cert = <{{.Cert.CertFile}}
 ssl_key = <{{.Cert.KeyFile}}
 disable_plaintext_auth = yes
-auth_mechanisms = plain login
+auth_mechanisms = {{.Mechanisms}}
 auth_verbose = yes
 auth_failure_delay = 0
 mail_location = maildir:~/mail
@@ -74,6 +77,7 @@ mail_max_userip_connections = 1000
 passdb {
   driver = passwd-file
   args = scheme=PLAIN {{.Dir}}/users
+  {{.Passdb}}
 }
 userdb {
   driver = static
@@ -108,6 +112,9 @@ func startDovecot(t *testing.T, set dovecotSettings, passwords map[string]string
 	need(t, "dovecot")
 	if set.IP == "" {
 		set.IP = "127.0.0.3"
+	}
+	if set.Mechanisms == "" {
+		set.Mechanisms = "plain login"
 	}
 	set.Dir = shortDir(t)
 	set.IMAP, set.IMAPS, set.Auth = freePort(t), freePort(t), freePort(t)

@@ -138,8 +138,8 @@ func TestDoveconfDefaults(t *testing.T) {
 	}
 }
 
-// The recipe runs as it stands, with nothing changed but the files of its certificate, the
-// address of the backend, and those ports that somebody has already.
+// The recipe runs as it stands, and its Postfix with it, with nothing changed but the files
+// of its certificate, the address of the backend, and those ports that somebody has already.
 func TestAdaptedRecipe(t *testing.T) {
 	need(t, "dovecot", "openssl", "postfix", "swaks")
 	ca := imaptest.NewCA(t)
@@ -148,13 +148,15 @@ func TestAdaptedRecipe(t *testing.T) {
 	const user = "alice@example.test"
 	d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"another.example.org"}})},
 		map[string]string{"username": "password", user: good})
-	text := strings.NewReplacer(
-		"10.1.2.3", d.set.IP,
-		"imapc_port = 143", fmt.Sprintf("imapc_port = %d", d.set.IMAP),
+	files := strings.NewReplacer(
 		"/etc/pki/tls/certs/machine.example.org.crt", front.CertFile,
 		"/etc/pki/tls/private/machine.example.org.key", front.KeyFile,
 		"/etc/pki/tls/certs/gd_bundle.crt", ca.File(),
-	).Replace(readFile(t, "testdata/dovecotconf/recipe.conf"))
+	)
+	text := strings.NewReplacer(
+		"10.1.2.3", d.set.IP,
+		"imapc_port = 143", fmt.Sprintf("imapc_port = %d", d.set.IMAP),
+	).Replace(files.Replace(readFile(t, "testdata/dovecotconf/recipe.conf")))
 	port := func(usual int) int {
 		if accepts("tcp", fmt.Sprintf("127.0.0.1:%d", usual)) == nil {
 			return freePort(t)
@@ -167,7 +169,8 @@ func TestAdaptedRecipe(t *testing.T) {
 		text += fmt.Sprintf("service imap-login {\ninet_listener imap {\nport = %d\n}\ninet_listener imaps {\nport = %d\n}\n}\n", imap, imaps)
 	}
 	c := startCaddyWith(t, "dovecot", text)
-	p := startPostfix(t, fmt.Sprintf("inet:127.0.0.1:%d", auth))
+	mainCF := files.Replace(readFile(t, "testdata/postfix/recipe.cf"))
+	p := startPostfixOf(t, strings.Replace(mainCF, ":12345", fmt.Sprintf(":%d", auth), 1))
 	c.WaitLog("imapc_ssl = starttls") // the warning about the backend
 	typeRecipe(t, fmt.Sprintf("127.0.0.1:%d", imap))
 	out, err := exec.Command("curl", "--silent", "--show-error", "--max-time", "30", "--cacert", ca.File(), "--user", "username:password",
@@ -176,6 +179,21 @@ func TestAdaptedRecipe(t *testing.T) {
 	if err != nil {
 		t.Errorf("curl: %v\n%s", err, out)
 	}
-	checkPostfix(p, d, user, good, bad)
+	checkPostfixBy(p, d, user, good, bad, []string{"--tls"})
+	for _, tc := range []struct {
+		who  string
+		args []string
+		want string
+	}{
+		{"somebody who has logged in", []string{"--tls", "--auth", "PLAIN", "--auth-user", user, "--auth-password", good}, "<~  250 2.1.5 Ok"},
+		{"nobody", []string{"--tls"}, "<~* 554 5.7.1"},
+		{"somebody without TLS", []string{"--auth", "PLAIN", "--auth-user", user, "--auth-password", good}, "Host did not advertise authentication"},
+	} {
+		args := append([]string{"--server", "127.0.0.1", "--port", fmt.Sprint(p.set.Port), "--from", user, "--to", "bob@example.test", "--quit-after", "RCPT"}, tc.args...)
+		out, _ := exec.Command("swaks", args...).CombinedOutput() // it has a status for each refusal
+		if !strings.Contains(string(out), tc.want) {
+			t.Errorf("%s sends mail: want %q\n%s", tc.who, tc.want, out)
+		}
+	}
 	c.Stop()
 }

@@ -14,11 +14,22 @@ wanted=(
 	"redis-server:redis-server:instances that count wrong passwords together"
 	"redis-cli:redis-tools:instances that count wrong passwords together"
 	"curl:curl:IMAP as curl speaks it"
+	"gsasl:gsasl:logins with SCRAM and others, by the IMAP and SMTP of GNU SASL"
+	"mbsync:isync:logins with SCRAM and others, by Cyrus SASL"
+	"/usr/lib/*/sasl2/libscram.so:libsasl2-modules:SCRAM in Cyrus SASL"
+	"krb5kdc:krb5-kdc:logins with GSSAPI"
+	"kadmin.local:krb5-admin-server:logins with GSSAPI"
+	"kinit:krb5-user:logins with GSSAPI"
+	"/usr/lib/dovecot/modules/auth/libmech_gssapi.so:dovecot-gssapi:logins with GSSAPI"
+	"/usr/lib/*/sasl2/libgssapiv2.so:libsasl2-modules-gssapi-mit:logins with GSSAPI"
+	"ntlm_auth:winbind:logins with NTLM"
+	"python3:python3:logins with tokens and others, by Python's imaplib and smtplib"
 	"openssl:openssl:the dialogue of the README"
 	"fail2ban-regex:fail2ban:the filter for fail2ban"
 	"debootstrap:debootstrap:a clean machine to install the package in"
 	"systemd-nspawn:systemd-container:systemd in that machine"
 	"nsenter:util-linux:systemd in that machine"
+	"buildah:buildah:the image that packaging/Dockerfile makes"
 	"promtool:prometheus:the alerts and the dashboard, and what is scraped"
 )
 
@@ -26,7 +37,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 missing=()
 has() {
 	case $1 in
-	/*) [ -e "$1" ] ;;
+	/*) compgen -G "$1" >/dev/null ;;
 	*--*) perl -M"${1/--/::}" -e 1 2>/dev/null ;;
 	*) command -v "$1" >/dev/null ;;
 	esac

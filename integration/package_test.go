@@ -21,6 +21,7 @@ var packaged = map[string]fs.FileMode{
 	"/lib/systemd/system/caddy.service":            0o644,
 	"/lib/systemd/system/caddy.socket":             0o644,
 	"/usr/share/man/man8/caddy.8.gz":               0o644,
+	"/usr/share/man/man8/caddy-imap-check.8.gz":    0o644,
 	"/usr/share/man/man8/caddy-imap-proxy.8.gz":    0o644,
 	"/usr/share/bash-completion/completions/caddy": 0o644,
 	"/usr/share/doc/caddy-imap/copyright":          0o644,

@@ -33,24 +33,27 @@ type postfix struct {
 type postfixSettings struct {
 	Dir  string
 	Port int
-	// SASLPath is smtpd_sasl_path, such as inet:127.0.0.1:12345.
-	SASLPath string
-	Cert     *imaptest.Certificate
+	// Site is what a site sets.
+	Site string
 }
 
-// The first two settings are the ones that a site copies from our README. The
-// others make an instance that needs nothing of the machine's own.
-var postfixMain = template.Must(template.New("").Parse(`
+// postfixSite are the settings of a site: its smtpd_sasl_path, such as
+// inet:127.0.0.1:12345, its certificate and key. The first two are those that one
+// copies from our README.
+const postfixSite = `
 smtpd_sasl_type = dovecot
-smtpd_sasl_path = {{.SASLPath}}
+smtpd_sasl_path = %s
 
-compatibility_level = 3.6
 smtpd_sasl_auth_enable = yes
 smtpd_tls_security_level = may
-smtpd_tls_cert_file = {{.Cert.CertFile}}
-smtpd_tls_key_file = {{.Cert.KeyFile}}
+smtpd_tls_cert_file = %s
+smtpd_tls_key_file = %s
 smtpd_recipient_restrictions = permit_sasl_authenticated, reject
+`
 
+// postfixMain makes an instance that needs nothing of the machine's own.
+var postfixMain = template.Must(template.New("").Parse(`{{.Site}}
+compatibility_level = 3.6
 queue_directory = {{.Dir}}/queue
 data_directory = {{.Dir}}/data
 maillog_file = {{.Dir}}/log
@@ -88,13 +91,15 @@ postlog  unix-dgram n - n -     1 postlogd
 // smtpd that finds none gives up.
 func startPostfix(t *testing.T, saslPath string) *postfix {
 	t.Helper()
+	cert := imaptest.NewCA(t).Issue(imaptest.Leaf{})
+	return startPostfixOf(t, fmt.Sprintf(postfixSite, saslPath, cert.CertFile, cert.KeyFile))
+}
+
+// startPostfixOf starts a Postfix with the settings of a site.
+func startPostfixOf(t *testing.T, site string) *postfix {
+	t.Helper()
 	need(t, "postfix", "swaks")
-	set := postfixSettings{
-		Dir:      shortDir(t),
-		Port:     freePort(t),
-		SASLPath: saslPath,
-		Cert:     imaptest.NewCA(t).Issue(imaptest.Leaf{}),
-	}
+	set := postfixSettings{Dir: shortDir(t), Port: freePort(t), Site: site}
 	p := &postfix{t: t, dir: set.Dir, set: set}
 	for _, sub := range []string{"etc", "queue", "data"} {
 		if err := os.Mkdir(filepath.Join(set.Dir, sub), 0o755); err != nil {

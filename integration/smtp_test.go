@@ -18,10 +18,16 @@ import (
 // backend there, away, and there again.
 func checkPostfix(p *postfix, d *dovecot, user, good, bad string) {
 	p.t.Helper()
+	checkPostfixBy(p, d, user, good, bad, nil, []string{"--tls"})
+}
+
+// checkPostfixBy does so in some ways only, given as options of swaks.
+func checkPostfixBy(p *postfix, d *dovecot, user, good, bad string, ways ...[]string) {
+	p.t.Helper()
 	all := func(password string, want int) {
 		p.t.Helper()
 		for _, mechanism := range []string{"PLAIN", "LOGIN"} {
-			for _, more := range [][]string{nil, {"--tls"}} {
+			for _, more := range ways {
 				p.WantAuth(want, mechanism, user, password, more...)
 			}
 		}

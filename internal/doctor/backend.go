@@ -24,6 +24,9 @@ type Backend struct {
 	// Rename makes the name that the backend wants of the one that a user types; nil
 	// if they are the same.
 	Rename func(*login.Attempt) (*login.Attempt, login.Verdict)
+	// Token makes the attempt with a token of a renamed one with a password; nil if the
+	// backend takes passwords. The verdict is Granted if there is a token.
+	Token func(context.Context, *login.Attempt) (*login.Attempt, login.Verdict)
 }
 
 // Backend checks an upstream, from its name to a login. If the name has several
@@ -114,7 +117,7 @@ func (t *talk) prepare(conn net.Conn) *imapauth.Client {
 	defer t.ctx.stop()
 	c, err := imapauth.Prepare(t.ctx, conn, &t.cfg, login.Ends{})
 	if err == nil {
-		t.say(StepMechanisms, fine(mechanisms(t.caps)), 0)
+		t.say(StepMechanisms, fine(t.mechanisms()), 0)
 		return c
 	}
 	if !t.failed {
@@ -238,6 +241,14 @@ func (t *talk) handshake(e imapauth.Event) {
 			t.say(StepCertificate, f, 0)
 		}
 	}
+}
+
+// mechanisms says how users with a password can be logged in.
+func (t *talk) mechanisms() string {
+	if t.cfg.Token != "" {
+		return "tokens can be shown with AUTHENTICATE " + t.cfg.Token
+	}
+	return mechanisms(t.caps)
 }
 
 // mechanisms says how passwords can be sent.

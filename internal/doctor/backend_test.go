@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -225,10 +226,11 @@ func TestAgain(t *testing.T) {
 		yes  int // how many times the operator says yes
 		want []string
 		asks int
+		says string
 	}{
-		{"never", 0, []string{testUser}, 1},
-		{"once", 1, []string{testUser, "alice"}, 2},
-		{"until it works", 9, []string{testUser, "alice", `CORP\alice`}, 2},
+		{"never", 0, []string{testUser}, 1, "nobody was let in"},
+		{"once", 1, []string{testUser, "alice"}, 2, "nobody was let in"},
+		{"until it works", 9, []string{testUser, "alice", `CORP\alice`}, 2, `users have to log in as CORP\alice; alice@example.org is refused`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			srv, other := imaptest.NewFake(t, profile), imaptest.NewFake(t, profile)
@@ -249,8 +251,16 @@ func TestAgain(t *testing.T) {
 				t.Errorf("logins as %q after %d questions, want %q after %d\n%s", got, asks, tc.want, tc.asks, c.text())
 			}
 			elsewhere := len(other.Logins())
-			if granted := tc.yes > 1; granted != (elsewhere == 1) {
+			granted := tc.yes > 1
+			if granted != (elsewhere == 1) {
 				t.Errorf("%d logins at the other server", elsewhere)
+			}
+			// A refusal that led to a name that works is none that scripts should hear of.
+			if failed := slices.ContainsFunc(c.checks, func(c Check) bool { return c.Status == Failed }); failed == granted {
+				t.Errorf("failed %v, granted %v\n%s", failed, granted, c.text())
+			}
+			if strings.Count(c.text(), tc.says) != 1 || granted != strings.Contains(c.text(), `username "CORP\{imap.user.local}"`) {
+				t.Errorf("said:\n%s", c.text())
 			}
 		})
 	}
@@ -272,6 +282,24 @@ func TestSpellings(t *testing.T) {
 	} {
 		if got := strings.Join(tc.l.spellings(), " "); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.l.User, got, tc.want)
+		}
+	}
+}
+
+// TestUsernameFor pins which option is told when another spelling works.
+func TestUsernameFor(t *testing.T) {
+	for _, tc := range []struct{ typed, told, want string }{
+		{"alice@example.org", "alice", "{imap.user.local}"},
+		{"alice", "alice@example.org", "{imap.user.local}@example.org"},
+		{"alice@example.org", `CORP\alice`, `"CORP\{imap.user.local}"`},
+		{`CORP\alice`, "alice@example.org", "{imap.user.local}@example.org"},
+		{"alice", "bob", ""},
+		{"alice", "alice2", ""},
+		{"alice", "xalice", ""},
+		{"@example.org", "alice", ""},
+	} {
+		if got := usernameFor(tc.typed, tc.told); got != tc.want {
+			t.Errorf("%s told as %s: %q, want %q", tc.typed, tc.told, got, tc.want)
 		}
 	}
 }

@@ -51,13 +51,18 @@ func (d *Doctor) timeout() time.Duration {
 	return defaultTimeout
 }
 
-// Config tells of a configuration, and of the error that loading it ended with.
-func (d *Doctor) Config(file string, err error) {
+// Config tells of a configuration, of the error that loading it ended with, and of
+// what its adapter has warned of.
+func (d *Doctor) Config(file string, err error, warnings ...string) {
 	f := fine("loaded, and every module of it set up, as caddy validate does")
 	if err != nil {
 		f = finding{fault: BadConfig, message: foreign(err.Error()), advice: []string{"Caddy would not start with this configuration; mend it first"}}
 	}
-	d.tell(place{part: PartConfig, address: file}, StepLoad, f, 0)
+	p := place{part: PartConfig, address: file}
+	d.tell(p, StepLoad, f, 0)
+	for _, w := range warnings {
+		d.tell(p, StepLoad, finding{status: Warning, message: foreign(w)}, 0)
+	}
 }
 
 // lookup finds the addresses of a host.

@@ -124,8 +124,11 @@ func talkFault(err error, mode imapauth.TLSMode) finding {
 		f.fault, f.message = LoginDisabled, "nobody can log in with a password, even inside TLS: LOGINDISABLED, and neither AUTH=PLAIN nor AUTH=LOGIN"
 		f.advice = []string{
 			"allow passwords; at Exchange: Set-ImapSettings -LoginType SecureLogin, then restart the IMAP services; at Dovecot: auth_mechanisms = plain login",
-			"Exchange Online takes no passwords any more, only OAuth, and cannot be a backend",
+			"Exchange Online takes no passwords any more, only OAuth tokens: give the backend the option oauth2",
 		}
+	case errors.Is(err, imapauth.ErrNoTokens):
+		f.fault, f.message = LoginDisabled, "tokens are not taken in the way that oauth2 says: "+err.Error()
+		f.advice = []string{"set the mechanism of oauth2 to one that is offered, XOAUTH2 or OAUTHBEARER, or switch it on there"}
 	case errors.Is(err, imapauth.ErrThrottled):
 		f = throttledFinding(err, 0)
 	case errors.Is(err, imapauth.ErrTimeout):

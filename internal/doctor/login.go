@@ -35,12 +35,19 @@ func (t *talk) login(c *imapauth.Client) {
 	for {
 		v := t.try(c, user, others)
 		if v.Result == login.Granted {
-			d.granted = user
 			t.after(user)
+			if d.granted == "" && user != d.Login.User {
+				t.respelled(user)
+			}
+			d.granted = user
 			return
 		}
 		d.withheld = true
-		if v.Result != login.Denied || len(others) == 0 || d.Again == nil || !d.Again(others[0]) {
+		if v.Result != login.Denied || len(others) == 0 || d.Again == nil {
+			return
+		}
+		if !d.Again(others[0]) {
+			t.say(StepLogin, finding{fault: Denied, message: "nobody was let in"}, 0)
 			return
 		}
 		user, others = others[0], others[1:]
@@ -91,6 +98,15 @@ func (t *talk) try(c *imapauth.Client, user string, others []string) login.Verdi
 		a = renamed
 	}
 	t.sent = a.User
+	if t.b.Token != nil {
+		with, v := t.b.Token(t.ctx, a)
+		if v.Result != login.Granted {
+			c.Close()
+			t.verdict(imapauth.Event{Step: imapauth.StepLogin, Verdict: v})
+			return v
+		}
+		a = with
+	}
 	v := c.Check(t.ctx, a, imapauth.Plain)
 	if !t.told || v.Result != login.Granted && !t.failed {
 		t.verdict(imapauth.Event{Step: imapauth.StepLogin, Verdict: v})
@@ -138,9 +154,18 @@ func (t *talk) verdict(e imapauth.Event) {
 	t.say(step, f, e.Took)
 }
 
-// denied tells of a refusal, and of other spellings of the name.
+// denied tells of a refusal, and of other spellings of the name. If one of these may be
+// tried next, it is a warning: what is wrong is known after the last.
 func (t *talk) denied(how string, v login.Verdict) finding {
 	f := finding{fault: Denied, message: how + " is refused"}
+	if len(t.others) > 0 && t.d.Again != nil {
+		f.status = Warning
+		t.failed = true // it has ended the conversation all the same
+	}
+	if v.Err != nil {
+		f.message += ": " + foreign(v.Err.Error())
+		return f
+	}
 	switch v.Code {
 	case imap.ResponseCodeExpired:
 		f.message += ": the password has expired"
@@ -197,4 +222,13 @@ func (t *talk) after(user string) {
 	if login.IsDelegate(user) {
 		t.say(StepDelegate, finding{status: OK, message: foreign(user) + " asks for the mailbox of somebody else, and gets it; listeners dovecot_auth refuse it, unless they have allow_delegates"}, 0)
 	}
+}
+
+// respelled tells that another name than the one that was given has been let in.
+func (t *talk) respelled(user string) {
+	f := finding{status: Warning, message: "users have to log in as " + foreign(user) + "; " + foreign(t.d.Login.User) + " is refused"}
+	if template := usernameFor(t.d.Login.User, t.sent); template != "" {
+		f.advice = []string{"or let them type the other: the option username of the backend can make one of it, username " + foreign(template)}
+	}
+	t.say(StepLogin, f, 0)
 }

@@ -53,3 +53,19 @@ func (l *Login) short(domain string) string {
 	first, _, _ := strings.Cut(domain, ".")
 	return strings.ToUpper(first)
 }
+
+// usernameFor is what the option username has to be for a backend to be told one name
+// when users type the other. It is empty if that cannot be told.
+func usernameFor(typed, told string) string {
+	local, _ := login.SplitUser(typed)
+	before, after, found := strings.Cut(told, local)
+	switch {
+	case local == "" || !found:
+		return ""
+	case before == "" && (after == "" || after[0] == '@'):
+		return "{imap.user.local}" + after
+	case after == "" && strings.HasSuffix(before, `\`):
+		return `"` + before + `{imap.user.local}"`
+	}
+	return ""
+}

@@ -38,8 +38,8 @@ const (
 	// relayTimeout is the same for a request whose exchange is relayed, which keeps
 	// the backend waiting.
 	relayTimeout = 30 * time.Second
-	// maxChallenge bounds what the backend may ask a client, in base64: no line is
-	// longer than the longest that we take.
+	// maxChallenge bounds what the backend may ask a client, in base64: lines are
+	// about as long, at the most, as those that we take.
 	maxChallenge = 16 << 10
 
 	// maxChecks is the number of passwords that are checked at a time for one

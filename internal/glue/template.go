@@ -15,6 +15,21 @@ import (
 // To Caddy's Replacer, \{ is a brace that begins no placeholder, and it would take
 // the backslash out of CORP\{imap.user.local}.
 func Template(repl *caddy.Replacer, text string) (*login.Template, error) {
+	return parse(repl, text, login.ParseTemplate)
+}
+
+// DelegateTemplate is Template for names with somebody else's mailbox in them.
+func DelegateTemplate(repl *caddy.Replacer, text string) (*login.DelegateTemplate, error) {
+	return parse(repl, text, login.ParseDelegateTemplate)
+}
+
+// CertificateTemplate is Template for names out of certificates.
+func CertificateTemplate(repl *caddy.Replacer, text string) (*login.CertificateTemplate, error) {
+	return parse(repl, text, login.ParseCertificateTemplate)
+}
+
+// parse replaces Caddy's placeholders, and leaves the template's own to read.
+func parse[T any](repl *caddy.Replacer, text string, read func(string) (*T, error)) (*T, error) {
 	var b strings.Builder
 	rest := text
 	for {
@@ -35,5 +50,5 @@ func Template(repl *caddy.Replacer, text string) (*login.Template, error) {
 		rest = tail
 	}
 	b.WriteString(rest)
-	return login.ParseTemplate(b.String())
+	return read(b.String())
 }

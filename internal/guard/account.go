@@ -113,17 +113,21 @@ type settlement struct {
 	// stale is as in failure; unanswered says that the backend has the password
 	// and does not say whether it is right, although it answers others.
 	free, claimed, stale, unanswered bool
+	// proven says that the password was right although it was refused.
+	proven bool
 	// backoff is for how long the backend wants to be left alone with the user.
 	backoff time.Duration
 }
 
 // counts says whether it is a failure.
 func (s *settlement) counts() bool {
-	return s.result == login.Denied || s.suspect && s.result == login.Throttled
+	return s.result == login.Denied && !s.proven || s.suspect && s.result == login.Throttled
 }
 
 // decided says whether the backend has said what is to be thought of the password.
-func (s *settlement) decided() bool { return s.result == login.Granted || s.counts() }
+func (s *settlement) decided() bool {
+	return s.result == login.Granted || s.result == login.Denied || s.counts()
+}
 
 func (a *account) settle(cfg *Config, s *settlement, now instant) {
 	if !s.free {

@@ -20,6 +20,9 @@ type inquiry struct {
 }
 
 func (g *Guard) decide(ctx context.Context, q inquiry) login.Verdict {
+	if q.attempt.Certificate != nil {
+		return g.vouched(ctx, &q)
+	}
 	now := time.Now()
 	if q.hasSource && !q.exempt && g.memory.banned(q.source, now) {
 		return refusal(ErrBanned)
@@ -164,7 +167,7 @@ func (g *Guard) settle(ctx context.Context, q *inquiry, d decision, v *login.Ver
 	}
 	free := d.what == askFreely
 	s := settlement{ticket: &q.ticket, result: v.Result, code: v.Code, suspect: v.Suspect, free: free, claimed: d.claimed,
-		stale: free || d.again, unanswered: v.Unanswered && q.cfg.Answers.lately(now)}
+		proven: v.Proven, stale: free || d.again, unanswered: v.Unanswered && q.cfg.Answers.lately(now)}
 	if v.Result == login.Throttled {
 		s.backoff = min(max(v.Backoff, 0), maxBackoff)
 	}

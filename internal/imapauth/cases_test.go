@@ -1,9 +1,7 @@
 package imapauth
 
 import (
-	"encoding/json"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,46 +12,64 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
-// attackCase is a hostile server as data.
-type attackCase struct {
-	ID            string            `json:"id"`
-	Greeting      string            `json:"greeting"`
-	AfterGreeting string            `json:"after_greeting"`
-	Caps          []string          `json:"caps"`
-	CapsTLS       []string          `json:"caps_tls"`
-	StartTLS      string            `json:"starttls"`
-	Transition    bool              `json:"transition"`
-	AfterTLS      string            `json:"after_tls"`
-	Hide          []string          `json:"hide"`
-	Ignore        []string          `json:"ignore"`
-	Override      map[string]string `json:"override"`
+// attackCase is a backend of testdata/hostile.txt: what it says, by the words that the
+// file has for it.
+type attackCase map[string][]string
+
+// attackKeys are those words. A command in capitals is one, too.
+var attackKeys = regexp.MustCompile(`^(backend|greeting|before|inside|unknown|silent|handshake|secret|verdict|[A-Z]+)$`)
+
+// TestAttackCases logs in at each of the backends of testdata/hostile.txt: no password
+// without TLS, and a login only inside it, with nothing left of what was said before.
+func TestAttackCases(t *testing.T) {
+	cases := readAttackCases(t)
+	if len(cases) < 69 {
+		t.Errorf("there are %d cases", len(cases))
+	}
+	for _, tc := range cases {
+		t.Run(tc.word("backend", ""), tc.test)
+	}
 }
 
-// TestAttackCases replays the cases in the JSON files of the directory that
-// IMAP_ATTACK_CASES names: no password without TLS, and a login only inside it,
-// with nothing left of what was said before.
-func TestAttackCases(t *testing.T) {
-	dir := os.Getenv("IMAP_ATTACK_CASES")
-	if dir == "" {
-		t.Skip("IMAP_ATTACK_CASES is not set")
+func readAttackCases(t *testing.T) []attackCase {
+	t.Helper()
+	data, err := os.ReadFile("testdata/hostile.txt")
+	if err != nil {
+		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in IMAP_ATTACK_CASES: %v", err)
+	var cases []attackCase
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, text, _ := strings.Cut(line, " ")
+		if !attackKeys.MatchString(key) {
+			t.Fatalf("line %q has no word that is known", line)
+		}
+		if key == "backend" {
+			cases = append(cases, attackCase{})
+		}
+		tc := cases[len(cases)-1]
+		tc[key] = append(tc[key], strings.TrimLeft(text, " "))
 	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var cases []attackCase
-		if err := json.Unmarshal(data, &cases); err != nil {
-			t.Fatalf("reading cases: %v", err)
-		}
-		for _, tc := range cases {
-			t.Run(tc.ID, tc.test)
-		}
+	return cases
+}
+
+// word is the text that the case has for a word, unless it has none.
+func (tc attackCase) word(key, unless string) string {
+	if lines, ok := tc[key]; ok {
+		return lines[0]
 	}
+	return unless
+}
+
+// lines are all texts that the case has for a word, as lines of IMAP.
+func (tc attackCase) lines(key, unless string) string {
+	if lines, ok := tc[key]; ok {
+		return strings.Join(lines, "\r\n") + "\r\n"
+	}
+	return unless
 }
 
 func (tc attackCase) test(t *testing.T) {
@@ -61,20 +77,22 @@ func (tc attackCase) test(t *testing.T) {
 	for _, form := range []login.Form{login.FormLogin, login.FormAuthenticate} {
 		srv := imaptest.NewScript(t, tc.play(t))
 		s, v := openAt(t, starttls(t, srv.Addr()), attempt(form), Keep)
-		t.Logf("%s (%v)", summary(v), v.Err)
-		srv.CheckHidden(testSecret)
-		if v.Result != login.Granted && v.Result != login.Unavailable {
-			t.Errorf("verdict %s", summary(v))
-		}
-		if s == nil {
+		srv.CheckHidden(testSecret, testUser)
+		logins := srv.Logins()
+		if want := tc.word("verdict", ""); want != "granted" {
+			if v.Result != login.Unavailable || v.Err == nil || !strings.Contains(v.Err.Error(), want) {
+				t.Errorf("verdict %s (%v), want %q", summary(v), v.Err, want)
+			}
+			if s != nil || len(logins) > 0 {
+				t.Errorf("credentials were sent: %+v", logins)
+			}
 			continue
 		}
-		logins := srv.Logins()
+		if v.Result != login.Granted || s == nil {
+			t.Fatalf("verdict %s (%v)", summary(v), v.Err)
+		}
 		if len(logins) != 1 || !logins[0].TLS {
 			t.Errorf("granted after %+v", logins)
-		}
-		if !tc.Transition || slices.Contains(tc.Hide, "starttls") {
-			t.Error("granted where no TLS can have been")
 		}
 		if got := strings.Join(s.Caps, " "); got != afterCaps || len(s.Buffered) > 0 {
 			t.Errorf("capabilities %q, buffered %q", got, s.Buffered)
@@ -84,13 +102,16 @@ func (tc attackCase) test(t *testing.T) {
 
 const afterCaps = "IMAP4rev1 AFTER"
 
-// countedTag is a tag counted on from that of the command.
-var countedTag = regexp.MustCompile(`<tag([0-9]*)>`)
+// countedTag is the tag of the command, or one counted on from it.
+var countedTag = regexp.MustCompile(`TAG(?:\+([0-9]))?`)
 
+// play answers commands in whatever order they come.
 func (tc attackCase) play(t *testing.T) func(*imaptest.Conn) {
 	server, _ := testTLS(t)
+	const before, inside = "IMAP4rev1 STARTTLS LOGINDISABLED", "IMAP4rev1 AUTH=PLAIN AUTH=LOGIN"
+	unknown, silent := strings.Fields(tc.word("unknown", "")), strings.Fields(tc.word("silent", ""))
 	return func(c *imaptest.Conn) {
-		c.Send(tc.Greeting + tc.AfterGreeting)
+		c.Send(tc.lines("greeting", "* OK [CAPABILITY "+before+"] hello\r\n"))
 		loggedIn := false
 		for {
 			line, ok := c.ReadLine()
@@ -98,51 +119,43 @@ func (tc attackCase) play(t *testing.T) func(*imaptest.Conn) {
 				return
 			}
 			tag, name, args := imaptest.SplitCommand(line)
-			say := func(text string) {
-				c.Send(countedTag.ReplaceAllStringFunc(text, func(m string) string {
-					n, _ := strconv.Atoi(countedTag.FindStringSubmatch(m)[1])
-					stem := strings.TrimRight(tag, "0123456789")
-					seq, _ := strconv.Atoi(tag[len(stem):])
-					return stem + strconv.Itoa(seq+n)
-				}))
-			}
-			verb := strings.ToLower(name)
-			override, overridden := tc.Override[verb]
-			switch {
-			case slices.Contains(tc.Ignore, verb):
-			case overridden:
-				say(override)
-			case slices.Contains(tc.Hide, verb):
-				say("<tag> BAD unknown command\r\n")
-			case verb == "capability":
-				caps := strings.Join(tc.Caps, " ")
+			name = strings.ToUpper(name)
+			answer := "TAG OK done\r\n"
+			switch name {
+			case "CAPABILITY":
+				caps := tc.word("before", before)
 				switch {
 				case loggedIn:
 					caps = afterCaps
 				case c.TLS():
-					caps = strings.Join(tc.CapsTLS, " ")
+					caps = tc.word("inside", inside)
 				}
-				say("* CAPABILITY " + caps + "\r\n<tag> OK done\r\n")
-			case verb == "starttls":
-				if tc.StartTLS == "" {
-					say("<tag> OK begin\r\n")
-				} else {
-					say(tc.StartTLS)
-				}
-				if tc.Transition {
-					if c.StartTLS(server) != nil {
-						return
-					}
-					c.Send(tc.AfterTLS)
-				}
-			case verb == "login", verb == "authenticate":
+				answer = "* CAPABILITY " + caps + "\r\n" + answer
+			case "LOGIN", "AUTHENTICATE":
 				if _, ok := c.Credentials(name, args); !ok {
 					return
 				}
 				loggedIn = true
-				say("<tag> OK in\r\n")
-			default:
-				say("<tag> OK done\r\n")
+			}
+			switch {
+			case slices.Contains(silent, name):
+				continue
+			case slices.Contains(unknown, name):
+				answer = "TAG BAD unknown command\r\n"
+			case !c.TLS():
+				answer = tc.lines(name, answer)
+			}
+			c.Send(countedTag.ReplaceAllStringFunc(answer, func(m string) string {
+				n, _ := strconv.Atoi(countedTag.FindStringSubmatch(m)[1])
+				stem := strings.TrimRight(tag, "0123456789")
+				seq, _ := strconv.Atoi(tag[len(stem):])
+				return stem + strconv.Itoa(seq+n)
+			}))
+			if name == "STARTTLS" && tc.word("handshake", "") != "no" {
+				if c.StartTLS(server) != nil {
+					return
+				}
+				c.Send(tc.lines("secret", ""))
 			}
 		}
 	}

@@ -187,10 +187,12 @@ func (c *Client) prepare(ctx context.Context) error {
 	}
 	relays := len(c.cfg.Relayed) > 0 && c.noteOffers()
 	switch {
-	case relays, c.caps.takePasswords():
+	case relays, c.takesWhatWeHave():
 		return nil
 	case c.cfg.Mode == NoTLS:
 		return ErrPrivacy
+	case c.cfg.Token != "":
+		return fmt.Errorf("%w: AUTH=%s", ErrNoTokens, c.cfg.Token)
 	default:
 		return ErrNoMechanism
 	}

@@ -79,6 +79,9 @@ type Config struct {
 	// told which of them it does, whenever a connection is prepared.
 	Relayed []string
 	Offered func(mechanisms []string)
+	// Token, if it is set, is the mechanism by which the backend is shown a token in
+	// place of a password. It must offer that, and no password is sent there.
+	Token string
 	// Probe says whether a granted login is checked by another command.
 	Probe ProbeMode
 	// Forward says how the backend is told where the client is.

@@ -94,13 +94,21 @@ func (c *Client) suspectHeader(err error) error {
 		return err
 	}
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
+	suspect := errors.As(err, &record) || c.cfg.Mode == ImplicitTLS && isAlert(err)
 	for _, sign := range []error{ErrProtocol, ErrRefused, ErrBye, ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
-		if errors.Is(err, sign) || errors.As(err, &record) || errors.As(err, &alert) {
-			return fmt.Errorf("%w (forward_client %s sends a PROXY header: does this port expect one, and take it from this address?)", err, c.cfg.Forward)
-		}
+		suspect = suspect || errors.Is(err, sign)
 	}
-	return err
+	if !suspect {
+		return err
+	}
+	return fmt.Errorf("%w (forward_client %s sends a PROXY header: does this port expect one, and take it from this address?)", err, c.cfg.Forward)
+}
+
+// isAlert says whether the other side has ended TLS with an alert. crypto/tls makes that
+// an AlertError over QUIC only.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // missesHeader reports whether that we sent no PROXY header may be the reason of an

@@ -170,6 +170,20 @@ func TestProxyHeaderNotUnderstood(t *testing.T) {
 		{"IMAP that hangs up", StartTLS, func(c *imaptest.Conn) { c.Send(plainGreeting + "* BYE what?\r\n") }, true},
 		{"closes at once", StartTLS, func(c *imaptest.Conn) { _ = c.Bytes(5) }, true},
 		{"TLS", ImplicitTLS, func(c *imaptest.Conn) { _ = c.StartTLS(server) }, true},
+		{"TLS that says so", ImplicitTLS, func(c *imaptest.Conn) {
+			c.Send("\x15\x03\x01\x00\x02\x02\x0a") // the alert unexpected_message
+			c.Rest()
+		}, true},
+		{"an alert about something else", StartTLS, func(c *imaptest.Conn) {
+			c.Proxied()
+			c.Send(plainGreeting)
+			tag, _ := c.Command("CAPABILITY")
+			c.Sendf("* CAPABILITY IMAP4rev1 STARTTLS\r\n%s OK done", tag)
+			tag, _ = c.Command("STARTTLS")
+			c.Sendf("%s OK begin", tag)
+			c.Send("\x15\x03\x01\x00\x02\x02\x28") // the alert handshake_failure
+			c.Rest()
+		}, false},
 		{"clear text", ImplicitTLS, func(c *imaptest.Conn) { c.Send(plainGreeting); c.Rest() }, true},
 		{"another certificate", ImplicitTLS, func(c *imaptest.Conn) {
 			c.Proxied()

@@ -81,6 +81,9 @@ func (c *Client) login(ctx context.Context, a *login.Attempt, command AuthComman
 	if c.r == nil || c.sent || c.begun && a.Relay == nil || a.Relay != nil && a.Relay.Proof == nil {
 		return c.signed(login.UnavailableFor(errUsed))
 	}
+	if c.cfg.Token != "" && a.Relay == nil {
+		return c.signed(login.UnavailableFor(errNoToken))
+	}
 	if c.cfg.AuthCommand != "" {
 		command = c.cfg.AuthCommand
 	}

@@ -2,6 +2,7 @@ package imapauth
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -161,7 +162,8 @@ func TestCredentialsAsTyped(t *testing.T) {
 				t.Errorf("%s:\n got %+v\nwant %+v", caps, got[i], want[i])
 			}
 		}
-		srv.CheckHidden(names[4:]...)
+		// Random bytes have a short name in them now and then.
+		srv.CheckHidden(slices.DeleteFunc(slices.Clone(names[4:]), func(name string) bool { return len(name) < 5 })...)
 	}
 }
 

@@ -68,6 +68,9 @@ func (f *front) authenticate(ctx context.Context, cmd *command) error {
 	case err != nil:
 		return f.hangUp(ctx, err)
 	}
+	if mechanism == login.External {
+		attempt.Certificate = f.certificate()
+	}
 	return f.decide(ctx, cmd, attempt)
 }
 

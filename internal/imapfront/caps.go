@@ -30,9 +30,9 @@ func (f *front) capabilities() string {
 // mechanisms returns the SASL mechanisms that are offered at the moment.
 func (f *front) mechanisms() []string {
 	if f.cfg.Mechanisms == nil {
-		return login.Mechanisms
+		return f.withExternal(login.Mechanisms)
 	}
-	return f.cfg.Mechanisms()
+	return f.withExternal(f.cfg.Mechanisms())
 }
 
 // relayedCaps returns the capabilities of a backend that hold for a client that

@@ -19,6 +19,9 @@ type Config struct {
 	// called for each greeting, and what it returns is not changed. Default: PLAIN and
 	// LOGIN.
 	Mechanisms func() []string
+	// External offers EXTERNAL, besides, to clients with a verified certificate. Open
+	// fills in the name that the certificate stands for.
+	External bool
 	// AddCaps and RemoveCaps amend each capability list that we write, before
 	// and after login. They are compared without regard to case.
 	AddCaps, RemoveCaps []string

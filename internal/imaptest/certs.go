@@ -75,6 +75,10 @@ func (ca *CA) Pool() *x509.CertPool { return ca.pool }
 type Leaf struct {
 	// Names are DNS names and IP addresses.
 	Names []string
+	// CommonName is that of the subject; if it is empty, it is the first of Names.
+	CommonName string
+	// Emails are addresses of e-mail. A certificate that has some needs no Names.
+	Emails []string
 	// Expired makes the certificate end an hour ago.
 	Expired bool
 	// Client makes it a client's certificate instead of a server's.
@@ -92,17 +96,21 @@ type Certificate struct {
 // Issue makes a certificate.
 func (ca *CA) Issue(leaf Leaf) *Certificate {
 	ca.tb.Helper()
-	if len(leaf.Names) == 0 {
+	if len(leaf.Names)+len(leaf.Emails) == 0 && leaf.CommonName == "" {
 		leaf.Names = []string{"localhost", "127.0.0.1"}
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial(ca.tb),
-		Subject:      pkix.Name{CommonName: leaf.Names[0]},
+		Subject:      pkix.Name{CommonName: leaf.CommonName},
 		NotBefore:    validFrom,
 		NotAfter:     validUntil,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
+	if leaf.CommonName == "" && len(leaf.Names) > 0 {
+		template.Subject.CommonName = leaf.Names[0]
+	}
+	template.EmailAddresses = leaf.Emails
 	if leaf.Expired {
 		template.NotAfter = expired
 	}

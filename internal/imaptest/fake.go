@@ -176,6 +176,9 @@ func (f *Fake) login(c *Conn, tag, name, args string) bool {
 		return true
 	}
 	granted := strings.HasPrefix(answer, "OK")
+	if !granted && l.isToken() && !c.explainToken(l) {
+		return true
+	}
 	if granted && !f.begin(l) {
 		answer, granted = "NO "+l.Command+" failed.", false
 	}

@@ -23,7 +23,8 @@ type Login struct {
 	Proxy, ID string
 }
 
-// Credentials reads the arguments of LOGIN or AUTHENTICATE (PLAIN and LOGIN),
+// Credentials reads the arguments of LOGIN or AUTHENTICATE (PLAIN, LOGIN,
+// XOAUTH2 and OAUTHBEARER),
 // the rest of the line given, asks for what is missing, and returns what came.
 // It notes the attempt. The second value is false if the client broke off.
 func (c *Conn) Credentials(command, args string) (Login, bool) {
@@ -145,6 +146,9 @@ func (c *Conn) readAuthenticate(l *Login, args string) bool {
 		}
 		l.Secret, ok = next("Password:")
 		return ok
+	case "XOAUTH2", "OAUTHBEARER":
+		message, ok := next("")
+		return ok && c.readToken(l, message)
 	}
 	c.fail("AUTHENTICATE with unknown mechanism %q", mech)
 	return false

@@ -9,6 +9,7 @@ package login
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -68,6 +69,10 @@ type Attempt struct {
 	// itself, and there is no password to log in with. User, AuthzID and Secret are
 	// filled in as the exchange shows them.
 	Relay *Relay
+	// Certificate, if it is set, is the client's, verified, and vouches for User. There
+	// is no password then, and none is tried: neither does a refusal say anything about
+	// the client.
+	Certificate *x509.Certificate
 	// Form and Mechanism say how the credentials came.
 	Form      Form
 	Mechanism string
@@ -101,9 +106,13 @@ const (
 
 // Check refuses credentials that must never reach a backend: a user name or password
 // that is empty or absurdly long, and any NUL, CR or LF, which could end a command
-// early. No name has other control characters either. A backend might leave them out,
-// and each spelling with some would be another account to whoever counts.
+// early. No name has other control characters either: a backend might leave them out,
+// and each spelling with some would be another account to whoever counts. What a
+// certificate vouches for is a name without a password.
 func (a *Attempt) Check() error {
+	if a.Certificate != nil {
+		return a.checkVouched()
+	}
 	most := maxSecret
 	if a.Relay != nil {
 		most = MaxMessage
@@ -165,6 +174,9 @@ type Verdict struct {
 	// Unanswered says that the backend has the credentials, and that its answer,
 	// if there was one, says nothing about them: it may have counted them.
 	Unanswered bool
+	// Proven says that the password is right, although the login was denied: there is
+	// something else that keeps the user out. It is no guess, and counts as none.
+	Proven bool
 	// Everybody says that a throttling backend has not been told who wants to log
 	// in. So it holds off everybody, and not one user.
 	Everybody bool

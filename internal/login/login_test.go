@@ -8,17 +8,18 @@ import (
 	"testing"
 )
 
-// TestSecretStaysSecret pins that only a conversion reveals a password.
+// TestSecretStaysSecret pins that only a conversion reveals a password, and nothing what a
+// client says in an exchange.
 func TestSecretStaysSecret(t *testing.T) {
 	const secret = "hunter2"
-	a := Attempt{User: "alice", Secret: secret}
+	a := Attempt{User: "alice", Secret: secret, Relay: &Relay{Initial: []byte(secret), Proof: []byte(secret)}}
 	asJSON, err := json.Marshal(a)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shown := string(asJSON)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%100s"} {
-		shown += fmt.Sprintf(verb, a) + fmt.Sprintf(verb, &a) + fmt.Sprintf(verb, a.Secret)
+		shown += fmt.Sprintf(verb, a) + fmt.Sprintf(verb, &a) + fmt.Sprintf(verb, a.Secret) + fmt.Sprintf(verb, a.Relay)
 	}
 	shown += fmt.Sprint(a.Secret) + fmt.Errorf("wrapping: %v", a.Secret).Error()
 	if strings.Contains(shown, secret) || strings.Contains(shown, fmt.Sprintf("%x", secret)) {

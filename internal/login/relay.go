@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -66,6 +67,12 @@ type Relay struct {
 	// backendFirst says that the client has nothing to say before it is challenged.
 	backendFirst bool
 }
+
+// Format implements fmt.Formatter, so that no verb prints what the client says.
+func (*Relay) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// MarshalText implements encoding.TextMarshaler, for JSON and structured logs.
+func (*Relay) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Start returns the client's first message, which is nil if the backend has the first
 // word, and whether it is the proof. A client that has sent none is asked for one, so

@@ -19,8 +19,12 @@ var ErrMechanism = errors.New("unknown SASL mechanism")
 // done without an error. Whether they are right, or even safe, is not asked here.
 //
 // If named is not nil, it is called between the two, so that it can refuse a
-// user before a password is asked for: its error ends the exchange.
+// user before a password is asked for: its error ends the exchange. EXTERNAL has no
+// password, and only says whom the client wants to be.
 func NewSASLServer(mechanism string, a *Attempt, named func() error) (sasl.Server, error) {
+	if mechanism == External {
+		return newExternalServer(a), nil
+	}
 	if !slices.Contains(Mechanisms, mechanism) {
 		return nil, ErrMechanism
 	}

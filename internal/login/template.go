@@ -3,6 +3,7 @@ package login
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -13,9 +14,6 @@ const (
 	placeholderLocal  = "imap.user.local"
 	placeholderDomain = "imap.user.domain"
 )
-
-// knownPlaceholders is how an error message lists them.
-const knownPlaceholders = "{" + placeholderUser + "}, {" + placeholderLocal + "} and {" + placeholderDomain + "}"
 
 // Template makes one user name out of another, such as
 // "{imap.user.local}@example.org" out of "alice".
@@ -40,38 +38,45 @@ type piece struct {
 // gives them. A template with any other placeholder, or with none, is an error:
 // without one, all users would become the same.
 func ParseTemplate(s string) (*Template, error) {
+	pieces, err := parsePieces(s, placeholderUser, placeholderLocal, placeholderDomain)
+	if err != nil {
+		return nil, err
+	}
+	return &Template{pieces: pieces}, nil
+}
+
+// parsePieces reads a template that has to have one of these placeholders, and no
+// others.
+func parsePieces(s string, known ...string) (pieces []piece, err error) {
 	if strings.ContainsFunc(s, unicode.IsControl) {
 		return nil, fmt.Errorf("template %q: a user name cannot have a control character in it", s)
 	}
-	t := new(Template)
+	list := "{" + strings.Join(known[:len(known)-1], "}, {") + "} and {" + known[len(known)-1] + "}"
 	seen := false
 	for rest := s; rest != ""; {
 		text, after, found := strings.Cut(rest, "{")
 		if !found {
-			t.pieces = append(t.pieces, piece{text: text})
+			pieces = append(pieces, piece{text: text})
 			break
 		}
 		name, tail, closed := strings.Cut(after, "}")
 		if !closed {
 			return nil, fmt.Errorf("template %q: '{' without '}'", s)
 		}
-		switch name {
-		case placeholderUser, placeholderLocal, placeholderDomain:
-		default:
-			return nil, fmt.Errorf("template %q: unknown placeholder {%s}; known are %s", s, name, knownPlaceholders)
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("template %q: unknown placeholder {%s}; known are %s", s, name, list)
 		}
-		t.pieces = append(t.pieces, piece{text: text, placeholder: name})
+		pieces = append(pieces, piece{text: text, placeholder: name})
 		seen = true
 		rest = tail
 	}
 	if s == "" {
-		return nil, errors.New("template is empty; known placeholders are " + knownPlaceholders)
+		return nil, errors.New("template is empty; known placeholders are " + list)
 	}
 	if !seen {
-		return nil, fmt.Errorf("template %q has no placeholder, so that every user would become the same; known are %s",
-			s, knownPlaceholders)
+		return nil, fmt.Errorf("template %q has no placeholder, so that every user would become the same; known are %s", s, list)
 	}
-	return t, nil
+	return pieces, nil
 }
 
 // UsesDomain says whether the domain of a name, if it has one, has any influence

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // A direction that nothing comes for gives up its goroutine, and with it a stack of
@@ -34,6 +37,8 @@ type spot struct {
 type set struct {
 	file *os.File
 	fd   int
+	// logger is that of the first member.
+	logger *zap.Logger
 	// ended is closed when the goroutine has ended.
 	ended  chan struct{}
 	events [64]syscall.EpollEvent
@@ -75,11 +80,9 @@ func (d *direction) park() bool {
 	if d.raw == nil {
 		return false
 	}
-	left, err := d.session.left()
-	if err != nil {
+	if d.session.setAlarm() != nil {
 		return false
 	}
-	d.session.setAlarm(left)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// Who changes something counts it first, and looks for who is parked then.
@@ -134,7 +137,7 @@ func (d *direction) enterLot() bool {
 	lot.mu.Lock()
 	defer lot.mu.Unlock()
 	if lot.set == nil {
-		s, err := newSet()
+		s, err := newSet(d.session.logger)
 		if err != nil {
 			return false
 		}
@@ -166,7 +169,7 @@ func (d *direction) leaveLot() {
 	}
 }
 
-func newSet() (*set, error) {
+func newSet(logger *zap.Logger) (*set, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("making an epoll set: %w", err)
@@ -182,7 +185,7 @@ func newSet() (*set, error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("waiting for an epoll set: %w", err)
 	}
-	return &set{file: file, fd: fd, ended: make(chan struct{})}, nil
+	return &set{file: file, fd: fd, logger: logger, ended: make(chan struct{})}, nil
 }
 
 // serve has directions run again, until the set is closed.
@@ -196,8 +199,14 @@ func (s *set) serve() {
 
 // wake waits for events, and has the directions that they are for run again. One that
 // does already is left alone, and one that came here after the event looks in vain.
+// After a panic the others go on; whose wake was lost is woken by the alarm.
 func (s *set) wake(raw syscall.RawConn) error {
-	defer func() { _ = recover() }() // whose wake was lost is woken by the alarm
+	defer func() {
+		if r := recover(); r != nil {
+			s.logger.Error("panic while having sessions run again; those that it was about are late",
+				zap.String("panic", fmt.Sprintf("%T", r)), zap.ByteString("stack", debug.Stack()))
+		}
+	}()
 	n := 0
 	err := raw.Read(func(fd uintptr) bool {
 		n, _ = syscall.EpollWait(int(fd), s.events[:], 0)

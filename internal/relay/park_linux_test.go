@@ -11,8 +11,12 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-imap/caddy-imap/internal/tlsio"
 )
@@ -104,6 +108,47 @@ func TestParkedKick(t *testing.T) {
 		_ = r.client.Close()
 		r.finish(t, ErrKicked)
 	})
+}
+
+// TestAlarmBehindKick pins that a direction which was about to be parked when the
+// session was kicked does not put off the end of grace. The other direction may be
+// parked for good by then, in the middle of a line, and this one wait for an answer.
+func TestAlarmBehindKick(t *testing.T) {
+	_, front := tcpPair(t)
+	_, back := tcpPair(t)
+	defer front.Close()
+	defer back.Close()
+	s := New(Leg{Conn: front}, Leg{Conn: back}, Options{Idle: time.Hour})
+	s.mu.Lock()
+	set := make(chan error, 1)
+	go func() { set <- s.setAlarm() }()
+	awaitBlocked(t, "relay.(*Session).setAlarm")
+	s.leave.Store(int64(time.Since(base) + 50*time.Millisecond))
+	s.wake()
+	seen := s.changes.Load()
+	s.mu.Unlock()
+	if err := <-set; err != nil {
+		return // it is over already, and the direction sees that itself
+	}
+	for end := time.Now().Add(patience); s.changes.Load() == seen; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("nobody was woken at the end of grace")
+		}
+	}
+}
+
+// awaitBlocked waits until a goroutine waits for a lock in the function.
+func awaitBlocked(tb testing.TB, function string) {
+	tb.Helper()
+	all := make([]byte, 1<<20)
+	for end := time.Now().Add(patience); time.Now().Before(end); runtime.Gosched() {
+		for g := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
+			if strings.Contains(g, function) && strings.Contains(g, "[sync.Mutex.Lock") {
+				return
+			}
+		}
+	}
+	tb.Fatalf("%s waits for no lock", function)
 }
 
 func TestParkedIdle(t *testing.T) {
@@ -369,6 +414,32 @@ func TestDeadlineBehindBytes(t *testing.T) {
 	}
 	_, _ = client.Close(), backend.Close()
 	<-stats
+}
+
+// broken panics for whoever waits for it.
+type broken struct{ syscall.RawConn }
+
+func (broken) Read(func(uintptr) bool) error { panic(errors.New("hunter2")) }
+
+// TestPanicInLot pins that a panic which is no session's own ends nothing, and is
+// logged without its words.
+func TestPanicInLot(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	s, err := newSet(zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.file.Close()
+	if err := s.wake(broken{}); err != nil {
+		t.Errorf("the set is given up: %v", err)
+	}
+	lines := logs.All()
+	if len(lines) != 1 || lines[0].Level != zap.ErrorLevel || lines[0].ContextMap()["panic"] != "*errors.errorString" {
+		t.Fatalf("logged %v", lines)
+	}
+	if stack := fmt.Sprint(lines[0].ContextMap()); !strings.Contains(stack, "broken.Read") || strings.Contains(stack, "hunter2") {
+		t.Errorf("logged %s", stack)
+	}
 }
 
 // late says with all bytes that a deadline is over.

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -58,6 +60,8 @@ type Options struct {
 	// Interceptor, if not nil, is asked about the commands that the relay does not
 	// answer in any case.
 	Interceptor Interceptor
+	// Logger gets faults of ours that no session ends with. Default: none.
+	Logger *zap.Logger
 }
 
 // Stats says what a session has carried and how it ended.
@@ -107,6 +111,7 @@ type Session struct {
 	client, backend net.Conn
 	idle, parkTime  time.Duration
 	ledger          *ledger
+	logger          *zap.Logger
 	strict          atomic.Bool
 	up, down        direction
 
@@ -143,7 +148,10 @@ var base = time.Now()
 // New returns a session between two legs that are logged in. It does nothing, and
 // owns nothing, until Run or Begin is called.
 func New(client, backend Leg, o Options) *Session {
-	s := &Session{client: client.Conn, backend: backend.Conn, idle: o.Idle, parkTime: parkTime, ledger: newLedger()}
+	s := &Session{client: client.Conn, backend: backend.Conn, idle: o.Idle, parkTime: parkTime, ledger: newLedger(), logger: o.Logger}
+	if s.logger == nil {
+		s.logger = zap.NewNop()
+	}
 	s.said.L = &s.mu
 	s.strict.Store(o.Unauthenticate)
 	s.up = direction{
@@ -250,16 +258,22 @@ func (s *Session) unpark() {
 	s.down.unpark()
 }
 
-// setAlarm has the session woken after a time, because of a direction that is going
-// to be parked. The latest time counts: it is made from the latest activity.
-func (s *Session) setAlarm(after time.Duration) {
+// setAlarm has the session woken when a direction that is going to be parked may not
+// wait any longer. The error is why it may not wait at all. How long it may is looked
+// up with the lock held: who has looked before a Kick must not set the alarm after it.
+func (s *Session) setAlarm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.alarm == nil {
-		s.alarm = time.AfterFunc(after, s.ring)
-	} else {
-		s.alarm.Reset(after)
+	left, err := s.left()
+	if err != nil {
+		return err
 	}
+	if s.alarm == nil {
+		s.alarm = time.AfterFunc(left, s.ring)
+	} else {
+		s.alarm.Reset(left)
+	}
+	return nil
 }
 
 // ring is called when the alarm goes off.

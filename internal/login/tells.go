@@ -1,0 +1,31 @@
+package login
+
+import "strings"
+
+// Tells says whether the names that a template makes of those of another show all that
+// there is in them, so that no two of those become one.
+func (t *Template) Tells(of *Template) bool {
+	placeholder, alone := t.alone()
+	switch {
+	case alone && placeholder == placeholderUser:
+		return true
+	case alone && placeholder == placeholderLocal:
+		// All of the others have the same domain, which is all behind their last @.
+		return len(of.pieces) == 2 && of.pieces[0] == (piece{placeholder: placeholderLocal}) &&
+			of.pieces[1].placeholder == "" && strings.LastIndexByte(of.pieces[1].text, '@') == 0
+	}
+	return false
+}
+
+// alone returns the only placeholder, if there is only one.
+func (t *Template) alone() (placeholder string, ok bool) {
+	for _, p := range t.pieces {
+		if p.placeholder != "" && placeholder != "" {
+			return "", false
+		}
+		if p.placeholder != "" {
+			placeholder = p.placeholder
+		}
+	}
+	return placeholder, placeholder != ""
+}
