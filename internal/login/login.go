@@ -94,7 +94,7 @@ type Attempt struct {
 
 // ErrUnsafe says that credentials hold something that no backend should ever
 // be asked about.
-var ErrUnsafe = errors.New("empty, too long, with a NUL, CR or LF in it, or a control character in the name")
+var ErrUnsafe = errors.New("empty, too long, or with a NUL, CR or LF in it, or a control character in the name")
 
 // Longer names and passwords than these, in bytes, nobody has. Exchange does not
 // say that such a password is wrong, but that the command is too long.
