@@ -146,7 +146,7 @@ func (h *DovecotAuth) Provision(ctx caddy.Context) error {
 	if err := h.setUp(caddy.NewReplacer()); err != nil {
 		return err
 	}
-	if err := glue.RegisterMetrics(ctx, requests, authCrowd.refused); err != nil {
+	if err := registerMetrics(ctx); err != nil {
 		return err
 	}
 	backend, err := caddyimap.RefBackend(ctx, h.Backend)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -35,6 +36,12 @@ func newCrowd(handler string) *crowd {
 		Name:      "connections_refused_total",
 		Help:      "Connections of mail servers that were reset because there are too many.",
 	})}
+}
+
+// registerMetrics registers the metrics of both handlers, so that all of them are there
+// if one handler is.
+func registerMetrics(ctx caddy.Context) error {
+	return glue.RegisterMetrics(ctx, requests, authCrowd.refused, userDBCrowd.refused)
 }
 
 // checkMost finds fault with what max_connections is set to.

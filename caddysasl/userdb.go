@@ -49,7 +49,7 @@ func (h *DovecotUserDB) Provision(ctx caddy.Context) (err error) {
 	if err := checkMost(h.MaxConnections); err != nil {
 		return err
 	}
-	if err := glue.RegisterMetrics(ctx, userDBCrowd.refused); err != nil {
+	if err := registerMetrics(ctx); err != nil {
 		return err
 	}
 	h.access, err = newAccess(h.Allow, h.logger)

@@ -17,6 +17,7 @@ import (
 // The auth listener is an oracle for passwords. Who is not allowed to ask it
 // hears nothing at all.
 func TestAuthListenerAllows(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name, options string
 		from          string

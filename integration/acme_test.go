@@ -152,6 +152,7 @@ func (a *pebble) Roots() *x509.CertPool {
 // From nothing to mail programs that verify the certificate, on both ports, by
 // either challenge. It listens on the port of the challenge by itself.
 func TestACME(t *testing.T) {
+	t.Parallel()
 	password := secret("From-Nothing-91")
 	backend := imaptest.NewMemory(t, imaptest.Accounts{Passwords: map[string]string{"alice": password}})
 	authority := startPebble(t)
@@ -197,6 +198,7 @@ func TestACME(t *testing.T) {
 // at the start as at a renewal, and one that comes later asks for nothing. A session
 // that is open meanwhile keeps what it has.
 func TestACMEInstances(t *testing.T) {
+	t.Parallel()
 	const name = "mail.example.org"
 	password := secret("One-For-All-92")
 	backend := imaptest.NewMemory(t, imaptest.Accounts{Passwords: map[string]string{"alice": password}})
@@ -292,6 +294,7 @@ func TestACMEInstances(t *testing.T) {
 // another has asked. With a site on its port, and the storage in common, the one
 // answers for the other.
 func TestACMEChallengeElsewhere(t *testing.T) {
+	t.Parallel()
 	const elsewhere = "127.0.0.5"
 	password := secret("Answer-For-Me-98")
 	backend := imaptest.NewMemory(t, imaptest.Accounts{Passwords: map[string]string{"alice": password}})

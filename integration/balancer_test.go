@@ -64,6 +64,7 @@ func (b balanced) logIn(t *testing.T, addr string, startTLS bool, user, password
 // Behind a load balancer, configured as load-balancer.md has it, Caddy's log, the
 // guard and Dovecot's log are about the client. Nobody else's header is believed.
 func TestLoadBalancer(t *testing.T) {
+	t.Parallel()
 	good := secret("Behind-A-Balancer-61")
 	d := startForwardDovecot(t, map[string]string{"alice": good, "bob": good, "carol": good})
 	imap, imaps, closed := freeAddr(t), freeAddr(t), freeAddr(t)

@@ -78,6 +78,7 @@ func (c *caddyServer) Check(user, password string, want ...string) *checked {
 
 // With everything real: what is well, and what is named when something fails.
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	good, bad := secret("Healthy-Horse-61"), secret("Sickly-Horse-62")
 	ca := imaptest.NewCA(t)
 	d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}})}, map[string]string{"alice": good})

@@ -94,6 +94,7 @@ func (c *certified) external(t *testing.T, implicit bool, cert *imaptest.Certifi
 // TestClientCertificate logs in with programs that know nothing of us, at a real
 // Dovecot with a real master user.
 func TestClientCertificate(t *testing.T) {
+	t.Parallel()
 	need(t, "dovecot", "curl", "openssl", "python3")
 	c := startCertified(t)
 	alice := c.issue("alice@example.org")

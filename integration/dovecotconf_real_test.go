@@ -141,6 +141,7 @@ func TestDoveconfDefaults(t *testing.T) {
 // The recipe runs as it stands, and its Postfix with it, with nothing changed but the files
 // of its certificate, the address of the backend, and those ports that somebody has already.
 func TestAdaptedRecipe(t *testing.T) {
+	t.Parallel()
 	need(t, "dovecot", "openssl", "postfix", "swaks")
 	ca := imaptest.NewCA(t)
 	front := ca.Issue(imaptest.Leaf{Names: []string{"machine.example.org"}})

@@ -96,6 +96,7 @@ func TestExit(t *testing.T) {
 // A change of the configuration costs Postfix no login, even if its connections
 // have to be reset for it.
 func TestReloadPostfix(t *testing.T) {
+	t.Parallel()
 	need(t, "dovecot", "postfix")
 	const user = "alice"
 	password := secret("Right-Reload-92")

@@ -58,6 +58,7 @@ const forgedLine = `{"level":"info","ts":1795443625.5,"logger":"imap","msg":"log
 // has refused, and no other: whatever they call themselves, and whatever else the
 // server has to say, at debug level.
 func TestFail2ban(t *testing.T) {
+	t.Parallel()
 	need(t, "fail2ban-regex")
 	good, bad, worse := secret("Right-Badger-17"), secret("Wrong-Badger-18"), secret("Wrong-Badger-19")
 	profile := imaptest.Profile{Clear: true, Before: "IMAP4rev1 AUTH=PLAIN", Login: func(l imaptest.Login) string {

@@ -83,6 +83,7 @@ func (d forwardDovecot) WaitLog(words ...string) (found string) {
 
 // Dovecot logs the client and not us, whoever the client is and however it is told.
 func TestForwardClient(t *testing.T) {
+	t.Parallel()
 	good := secret("Forward-Me-Please-31")
 	passwords := make(map[string]string)
 	name := func(way, tls, kind string) string {
@@ -159,6 +160,7 @@ const (
 // Dovecot lets an address wait that has sent wrong passwords. If that is ours, all
 // wait.
 func TestForwardClientPenalty(t *testing.T) {
+	t.Parallel()
 	good := secret("Penalty-For-Others-41")
 	for _, way := range []string{"off", "proxy_v1", "proxy_v2", "id"} {
 		t.Run(way, func(t *testing.T) {

@@ -99,6 +99,7 @@ func TestGuessing(t *testing.T) {
 // A backend that is told a part of the name only has one budget for all that become
 // the same.
 func TestGuessingByTemplate(t *testing.T) {
+	t.Parallel()
 	password := secret("Owner-Of-Alice-71")
 	ca := imaptest.NewCA(t)
 	d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}}), Extra: everySpelling}, map[string]string{"alice": password})

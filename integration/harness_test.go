@@ -15,6 +15,7 @@ func insecureTLS() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 // Without any of our own code in between: that the servers of the other tests
 // do what those take for granted.
 func TestHarness(t *testing.T) {
+	t.Parallel()
 	good, bad := secret("Right-Horse-81"), secret("Wrong-Horse-82")
 	d := startDovecot(t, dovecotSettings{}, map[string]string{"alice": good})
 	c := d.Dial()

@@ -219,6 +219,7 @@ func (c *crew) Wait() { c.all.Wait() }
 // us, by IMAP and by way of Postfix. A wrong secret is refused, and Dovecot hears of it
 // once.
 func TestMechanisms(t *testing.T) {
+	t.Parallel()
 	need(t, "dovecot", "postfix", "swaks", "curl", "gsasl", "mbsync", "python3", "doveadm")
 	d := startMechDovecot(t)
 	t.Run("Dovecot", func(t *testing.T) {

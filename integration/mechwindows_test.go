@@ -18,6 +18,7 @@ import (
 // What Windows' domains have is relayed if the option names it: GSSAPI with a real
 // Kerberos, and NTLM with Samba's helper in Dovecot.
 func TestMechanismsWindows(t *testing.T) {
+	t.Parallel()
 	need(t, "dovecot", "curl", "mbsync", "ntlm_auth")
 	good, bad := secret("Ticket-Or-Hash-61"), secret("Neither-Of-Them-62")
 	k := startKDC(t, map[string]string{"alice": good, "mallory": good}, "localhost", "mail.internal")

@@ -40,7 +40,7 @@ func (c *caddyServer) Scrape() *scrape {
 	c.t.Helper()
 	s := &scrape{types: make(map[string]string), labels: make(map[string]map[string]bool), values: make(map[string]map[string]float64)}
 	for line := range strings.Lines(c.request(http.MethodGet, "/metrics", "", "")) {
-		if !strings.Contains(line, "caddy_imap_") && !strings.Contains(line, "caddy_dovecot_auth_") {
+		if !strings.Contains(line, "caddy_imap_") && !strings.Contains(line, "caddy_dovecot_") {
 			continue
 		}
 		s.text += line

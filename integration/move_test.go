@@ -13,6 +13,7 @@ import (
 // one stays there; who comes later goes to the new one; and Postfix, whose
 // connections to us outlive any configuration, notices nothing.
 func TestMoveBackend(t *testing.T) {
+	t.Parallel()
 	need(t, "dovecot", "postfix", "swaks")
 	password := secret("Moving-House-44")
 	ca := imaptest.NewCA(t)

@@ -25,6 +25,7 @@ func quote(s string) string {
 // A user name is the user's and the backend's affair. We neither expand nor
 // fold nor split it on its way.
 func TestNamesAsTyped(t *testing.T) {
+	t.Parallel()
 	password := secret(`Names "and\Such 6`)
 	ca := imaptest.NewCA(t)
 	backend := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS("127.0.0.1")))

@@ -128,6 +128,7 @@ passdb {
 // The whole chain is real: a client with a password, an OAuth 2.0 server that checks it,
 // and a Dovecot that asks that server about the token.
 func TestOAuth2(t *testing.T) {
+	t.Parallel()
 	const user = "alice@example.test"
 	for _, mechanism := range []string{"XOAUTH2", "OAUTHBEARER"} {
 		t.Run(mechanism, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 // A telephone goes on with the old password after its owner has changed it. The
 // backend hears of that once in a while, and nobody behind the same address notices.
 func TestOldPassword(t *testing.T) {
+	t.Parallel()
 	old, young, other := secret("Alice-Long-Ago-51"), secret("Alice-As-Of-Now-52"), secret("Bob-All-Along-53")
 	ca := imaptest.NewCA(t)
 	d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}})},

@@ -277,6 +277,7 @@ func TestHangingUpstream(t *testing.T) {
 
 // An upstream is drained by a request to the admin API, under a stream of logins.
 func TestDrainedUpstream(t *testing.T) {
+	t.Parallel()
 	const clients = 4
 	password := secret("Twice-Empty-73")
 	one, two, c, door := twoDovecots(t, clients, password, "lb_policy first")

@@ -149,6 +149,7 @@ func dashboardQueries(t *testing.T) map[string]string {
 // the dashboard finds something, each alert can be worked out, and one rings for an
 // upstream that was killed.
 func TestPrometheus(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	// The options are those of the global block; this ends it and begins a site.
 	m := startMeasured(t, fmt.Sprintf("}\nhttp://127.0.0.1:%d {\n\tbind 127.0.0.1\n\tmetrics\n", port))

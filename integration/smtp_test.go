@@ -44,6 +44,7 @@ func checkPostfixBy(p *postfix, d *dovecot, user, good, bad string, ways ...[]st
 }
 
 func TestPostfix(t *testing.T) {
+	t.Parallel()
 	good, bad := secret("Postfix-Good-31"), secret("Postfix-Bad-32")
 	const user = "alice@example.test"
 	// The port of the README, unless somebody has it already.
@@ -74,6 +75,7 @@ func TestPostfix(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			need(t, "dovecot", "postfix", "swaks")
 			ca := imaptest.NewCA(t)
 			d := startDovecot(t, dovecotSettings{Cert: ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}})},
@@ -102,6 +104,7 @@ func TestPostfix(t *testing.T) {
 // A backend that takes the connection and then says nothing is the worst kind
 // of down: Postfix waits for ten seconds and then hangs up on us.
 func TestPostfixWithSilentBackend(t *testing.T) {
+	t.Parallel()
 	need(t, "postfix", "swaks")
 	password := secret("Silent-Backend-5")
 	silent := imaptest.NewScript(t, func(c *imaptest.Conn) { c.Rest() })
@@ -123,6 +126,7 @@ func TestPostfixWithSilentBackend(t *testing.T) {
 // From the moment an account is disabled at the backend nobody gets in with it,
 // and until that moment everybody did: nothing is remembered for them.
 func TestDisabledAccount(t *testing.T) {
+	t.Parallel()
 	need(t, "dovecot", "postfix", "swaks")
 	password := secret("Dismissed-Today-9")
 	ca := imaptest.NewCA(t)
