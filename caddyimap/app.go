@@ -115,6 +115,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.generation = generations.Add(1)
 	a.ctx, a.logger = ctx, ctx.Logger()
 	a.warnAdmin(ctx)
+	a.warnTLS(ctx)
 	if a.LogUser == "" {
 		a.LogUser = logKnown
 	}

@@ -148,7 +148,7 @@ func (t *talk) verdict(e imapauth.Event) {
 			f.advice = []string{slowAdvice}
 		}
 	case errors.Is(v.Err, login.ErrUnsafe):
-		f = finding{fault: Denied, message: "the name or the password is empty, too long, or has a control character in it; no backend is asked about such"}
+		f = finding{fault: Denied, message: "the name or the password is empty or too long, or has a control character in it that is not allowed there; no backend is asked about such"}
 	case v.Suspect:
 		f = finding{fault: FalseOK, message: "the login was answered with OK, and then the mailbox was not opened"}
 		f.advice = []string{
