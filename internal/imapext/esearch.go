@@ -116,13 +116,13 @@ func (r *returnOptions) appendResult(dst []byte, c *command, ids []uint32, modse
 			dst = strconv.AppendUint(append(dst, " MAX "...), uint64(ids[len(ids)-1]), 10)
 		}
 		if r.all {
-			dst = appendRuns(append(dst, " ALL "...), ids)
+			dst = appendNumbers(append(dst, " ALL "...), ids)
 		}
 	}
 	if r.partial != "" {
 		dst = append(append(append(dst, " PARTIAL ("...), r.partial...), ' ')
 		if part := r.part(ids); len(part) > 0 {
-			dst = appendRuns(dst, part)
+			dst = appendNumbers(dst, part)
 		} else {
 			dst = append(dst, "NIL"...)
 		}
@@ -159,23 +159,4 @@ func (r *returnOptions) saves(ids []uint32) []uint32 {
 // quiet says that nothing is to be returned.
 func (r *returnOptions) quiet() bool {
 	return r.save && !r.min && !r.max && !r.all && !r.count && r.partial == ""
-}
-
-// appendRuns appends numbers as a set, in their order.
-func appendRuns(dst []byte, ids []uint32) []byte {
-	for i := 0; i < len(ids); {
-		end := i + 1
-		for end < len(ids) && ids[end-1] < 1<<32-1 && ids[end] == ids[end-1]+1 {
-			end++
-		}
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendUint(dst, uint64(ids[i]), 10)
-		if end-i > 1 {
-			dst = strconv.AppendUint(append(dst, ':'), uint64(ids[end-1]), 10)
-		}
-		i = end
-	}
-	return dst
 }

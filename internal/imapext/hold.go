@@ -49,6 +49,6 @@ func (s *Session) planHeld(c *command) func(*relay.Turn) error {
 		if byNumber[c.name] {
 			return t.Tellf("%s NO [EXPUNGEISSUED] Messages have gone meanwhile.", c.tag)
 		}
-		return s.carryOn(t, c)
+		return s.goOn(t, c)
 	}
 }

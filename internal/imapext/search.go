@@ -29,7 +29,7 @@ type searchKey struct {
 	name string
 	args []string
 	// exact is of a leaf that is answered here.
-	exact matcher
+	exact *matcher
 }
 
 // savedResult is the result that was saved (RFC 5182).

@@ -83,7 +83,7 @@ func (h *hits) read(s *scanner) error {
 // other than OK is that of the first command that failed, and the rest is asked for all the same.
 func (s *Session) askFetch(t *relay.Turn, ids []uint32, items string, each func(number uint32, name string, value *scanner) (bool, error)) (relay.Status, error) {
 	result := relay.Status{OK: true}
-	for set := range sets(ids) {
+	for _, set := range inPieces(ids) {
 		status, err := t.Ask(func(r []byte) error {
 			number, name, list := untagged(r)
 			if name != "FETCH" || number == 0 || number > math.MaxUint32 {

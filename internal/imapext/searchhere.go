@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
@@ -42,16 +41,16 @@ type candidate struct {
 type verdict uint8
 
 const (
-	open verdict = iota
-	matches
-	fails
+	undecided verdict = iota
+	matched
+	unmatched
 )
 
 func verdictOf(ok bool) verdict {
 	if ok {
-		return matches
+		return matched
 	}
-	return fails
+	return unmatched
 }
 
 // here is a search of which a part is answered here. All of it is done by numbers of
@@ -108,7 +107,7 @@ func (s *Session) findHere(t *relay.Turn, key *searchKey, charset string, want w
 	}
 	hit := &hits{modseq: may.modseq}
 	for i := range h.candidates {
-		if h.candidates[i].verdict == matches {
+		if h.candidates[i].verdict == matched {
 			hit.ids = append(hit.ids, h.candidates[i].number)
 		}
 	}
@@ -149,7 +148,7 @@ func (h *here) askNatives(charset string) (*relay.Status, error) {
 // judge decides what can be decided.
 func (h *here) judge() {
 	for i := range h.candidates {
-		if c := &h.candidates[i]; c.verdict == open {
+		if c := &h.candidates[i]; c.verdict == undecided {
 			c.verdict = h.eval(h.key, c, true)
 		}
 	}
@@ -161,56 +160,56 @@ func (h *here) eval(k *searchKey, c *candidate, settled bool) verdict {
 	switch {
 	case k.exact != nil:
 		if c.known < k.exact.needs {
-			return open
+			return undecided
 		}
 		return verdictOf(k.exact.matches(c))
 	case k == matchAll:
-		return matches
+		return matched
 	case !k.ours():
 		if settled {
-			return matches
+			return matched
 		}
 		_, there := slices.BinarySearch(h.natives[k], c.number)
 		return verdictOf(there)
 	case k.op == searchNot:
 		switch h.eval(k.subs[0], c, false) {
-		case matches:
-			return fails
-		case fails:
-			return matches
+		case matched:
+			return unmatched
+		case unmatched:
+			return matched
 		}
-		return open
+		return undecided
 	}
-	decides, all := fails, matches
+	decides, all := unmatched, matched
 	if k.op == searchOr {
-		decides, all = matches, fails
+		decides, all = matched, unmatched
 	}
 	for _, sub := range k.subs {
 		switch v := h.eval(sub, c, settled && k.op == searchAnd); {
 		case v == decides:
 			return decides
-		case v == open:
-			all = open
+		case v == undecided:
+			all = undecided
 		}
 	}
 	return all
 }
 
-// undecided returns the numbers of messages that are open.
-func (h *here) undecided() []uint32 {
+// open returns the numbers of messages that are undecided.
+func (h *here) open() []uint32 {
 	var ids []uint32
 	for i := range h.candidates {
-		if h.candidates[i].verdict == open {
+		if h.candidates[i].verdict == undecided {
 			ids = append(ids, h.candidates[i].number)
 		}
 	}
 	return ids
 }
 
-// candidate returns the one with a number; nil if there is none that is open.
+// candidate returns the one with a number; nil if there is none that is undecided.
 func (h *here) candidate(number uint32) *candidate {
 	i, there := slices.BinarySearchFunc(h.candidates, number, func(c candidate, n uint32) int { return int(c.number) - int(n) })
-	if !there || h.candidates[i].verdict != open {
+	if !there || h.candidates[i].verdict != undecided {
 		return nil
 	}
 	return &h.candidates[i]
@@ -221,7 +220,7 @@ func (h *here) learn(level need) (*relay.Status, error) {
 	if !h.needs[level] {
 		return nil, nil
 	}
-	ids := h.undecided()
+	ids := h.open()
 	var status relay.Status
 	var err error
 	switch {
@@ -285,6 +284,9 @@ func (h *here) learnHeaders(ids []uint32) (relay.Status, error) {
 		if h.searched += int64(len(text)); h.searched > maxSearched {
 			return true, errLimit
 		}
+		if h.needs[needsDates] && c.known < needsDates {
+			return true, nil // it was about to go when its date was asked for
+		}
 		known := c.known
 		c.header, c.known = parseSearchedHeader([]byte(text)), needsHeaders
 		c.verdict = h.eval(h.key, c, true)
@@ -316,5 +318,3 @@ func (h *here) learnTexts(ids []uint32) (relay.Status, error) {
 	}
 	return relay.Status{OK: true}, nil
 }
-
-var _ = time.Now

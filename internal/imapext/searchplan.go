@@ -23,6 +23,10 @@ type matcher struct {
 	matches func(*candidate) bool
 	// fields are the header fields that it looks at.
 	fields []string
+	// needle is what it looks for in texts, mapped as it is compared, and headers
+	// says that it looks for it in headers, too.
+	needle  []byte
+	headers bool
 }
 
 // Programs that all messages match, and none.
@@ -72,7 +76,7 @@ func (s *Session) prepare(k *searchKey, now time.Time, ascii bool) *searchKey {
 	case (k.name == "OLDER" || k.name == "YOUNGER") && s.offer.answers["WITHIN"]:
 		return within(k, now)
 	case ascii && !k.isASCII():
-		return textKey(k)
+		return textLeaf(k)
 	}
 	return k
 }

@@ -6,11 +6,24 @@ import (
 	"strings"
 )
 
-// sets yields numbers, which are in order, as sets that are not too long for a command.
-func sets(ids []uint32) iter.Seq[string] { return splitSet(string(appendRuns(nil, ids)), maxSetText) }
+// text returns the set as commands have it.
+func (set numbers) text() string {
+	var out []byte
+	for i, s := range set {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = strconv.AppendUint(out, uint64(s.first), 10)
+		if s.last > s.first {
+			out = strconv.AppendUint(append(out, ':'), uint64(s.last), 10)
+		}
+	}
+	return string(out)
+}
 
-// splitSet yields a set in pieces of at most so many bytes, or of one element.
-func splitSet(set string, size int) iter.Seq[string] {
+// piecesOf yields the text of a set in pieces of at most so many bytes, or of one
+// element.
+func piecesOf(set string, size int) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for set != "" {
 			piece := set
@@ -29,22 +42,6 @@ func splitSet(set string, size int) iter.Seq[string] {
 			set = strings.TrimPrefix(set[len(piece):], ",")
 		}
 	}
-}
-
-// span is a run of numbers, from the first to the last.
-type span struct{ first, last uint32 }
-
-// spans reads a set that appendRuns has made.
-func spans(set string) []span {
-	var out []span
-	for part := range strings.SplitSeq(set, ",") {
-		a, b, ranged := strings.Cut(part, ":")
-		if !ranged {
-			b = a
-		}
-		out = append(out, span{uint32(parseNumber(a)), uint32(parseNumber(b))})
-	}
-	return out
 }
 
 func formatNumber(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
