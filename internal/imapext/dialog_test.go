@@ -33,6 +33,9 @@ func dialog(t *testing.T, names string, steps ...step) {
 	dialogBefore(t, "IMAP4rev1 LITERAL+", names, steps...)
 }
 
+// dialogTime is when dialogs take place.
+var dialogTime = time.Date(2026, 11, 24, 0, 30, 0, 0, time.UTC)
+
 // dialogBefore has one with a backend of these capabilities.
 func dialogBefore(t *testing.T, caps, names string, steps ...step) {
 	t.Helper()
@@ -50,7 +53,9 @@ func dialogBefore(t *testing.T, caps, names string, steps ...step) {
 		c.Rest()
 	})
 	cfg := &Config{Names: strings.Fields(names)}
-	client := relayTo(t, backend.Addr(), NewSession(cfg.Offer(strings.Fields(caps))))
+	session := NewSession(cfg.Offer(strings.Fields(caps)))
+	session.clock = func() time.Time { return dialogTime }
+	client := relayTo(t, backend.Addr(), session)
 	for _, s := range steps {
 		client.send(s.says)
 		client.expect(s.gets)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
@@ -164,6 +165,15 @@ type Session struct {
 	mailbox *mailbox
 	// held is what a backend has said too early.
 	held []byte
+	// clock tells the time; nil is time.Now.
+	clock func() time.Time
+}
+
+func (s *Session) now() time.Time {
+	if s.clock != nil {
+		return s.clock()
+	}
+	return time.Now()
 }
 
 // NewSession returns a session to which the offer holds.

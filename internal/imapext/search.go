@@ -173,11 +173,11 @@ func (k *searchKey) parseArg(s *scanner, kind byte) error {
 	if kind == 'm' && s.next() == '"' {
 		// The name of an entry and its type may stand before the number.
 		entry, err := s.quoted()
-		if err != nil || !s.take(' ') {
+		if err != nil || strings.ContainsAny(entry, "\x00\r\n") || !s.take(' ') {
 			return errSyntax
 		}
 		typ, err := s.atom()
-		if err != nil || !s.take(' ') {
+		if err != nil || strings.ContainsAny(typ, "\x00\r\n") || !s.take(' ') {
 			return errSyntax
 		}
 		k.args = append(k.args, entry, typ)
@@ -196,6 +196,9 @@ func (k *searchKey) parseArg(s *scanner, kind byte) error {
 	}
 	if kind == 'd' && err == nil {
 		_, err = time.Parse(searchDate, arg)
+	}
+	if kind != 's' && strings.ContainsAny(arg, "\x00\r\n") {
+		err = errSyntax
 	}
 	if kind == 'u' && arg != savedResult && !validSet(arg) {
 		err = errSyntax

@@ -3,7 +3,6 @@ package imapext
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
@@ -74,7 +73,7 @@ func (s *Session) find(t *relay.Turn, cr *criteria, want wanted) (*found, relay.
 	}
 	ascii := mine && isUTF8(charset) && s.offer.asciiOnly.Load()
 	if !ascii {
-		f, status, err := s.findBy(t, s.prepare(cr.key, time.Now(), false), charset, want)
+		f, status, err := s.findBy(t, s.prepare(cr.key, s.now(), false), charset, want)
 		if err != nil || charset == "" || !mine || !refusesCharset(status) {
 			return f, status, err
 		}
@@ -83,7 +82,7 @@ func (s *Session) find(t *relay.Turn, cr *criteria, want wanted) (*found, relay.
 		}
 		s.offer.asciiOnly.Store(true)
 	}
-	return s.findBy(t, s.prepare(cr.key, time.Now(), true), "", want)
+	return s.findBy(t, s.prepare(cr.key, s.now(), true), "", want)
 }
 
 func isUTF8(charset string) bool {

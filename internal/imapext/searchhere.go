@@ -60,8 +60,10 @@ type here struct {
 	turn    *relay.Turn
 	key     *searchKey
 	want    wanted
-	// natives has the messages that match parts of the program.
-	natives map[*searchKey][]uint32
+	// natives are the parts of the program for which the backend is asked, and nativeHits
+	// the messages that match them.
+	natives    []*searchKey
+	nativeHits map[*searchKey][]uint32
 	// candidates are in the order of their numbers.
 	candidates []candidate
 	// needs says which needs there are, fields what header fields.
@@ -74,7 +76,7 @@ type here struct {
 // findHere looks for what matches a program of which a part is answered here: the backend
 // tells which messages may match, and these are looked at, the cheap way first.
 func (s *Session) findHere(t *relay.Turn, key *searchKey, charset string, want wanted) (*found, relay.Status, error) {
-	h := &here{session: s, turn: t, key: key, want: want, natives: make(map[*searchKey][]uint32)}
+	h := &here{session: s, turn: t, key: key, want: want, nativeHits: make(map[*searchKey][]uint32)}
 	if !h.measure() {
 		return nil, relay.Status{Text: "[LIMIT] The search is too complex."}, nil
 	}
@@ -126,7 +128,7 @@ func (h *here) measure() bool {
 	})
 	slices.Sort(h.fields)
 	h.fields = slices.Compact(h.fields)
-	h.key.natives(true, func(k *searchKey) { h.natives[k] = nil })
+	h.key.natives(true, func(k *searchKey) { h.natives = append(h.natives, k) })
 	return ours <= maxOurs && len(h.natives) <= maxNatives
 }
 
@@ -135,12 +137,12 @@ func (h *here) askNatives(charset string) (*relay.Status, error) {
 	if len(h.candidates) == 0 {
 		return nil, nil
 	}
-	for key := range h.natives {
+	for _, key := range h.natives {
 		hit, status, err := h.session.askSearch(h.turn, false, charset, key)
 		if err != nil || !status.OK {
 			return &status, err
 		}
-		h.natives[key] = hit.ids
+		h.nativeHits[key] = hit.ids
 	}
 	return nil, nil
 }
@@ -169,7 +171,7 @@ func (h *here) eval(k *searchKey, c *candidate, settled bool) verdict {
 		if settled {
 			return matched
 		}
-		_, there := slices.BinarySearch(h.natives[k], c.number)
+		_, there := slices.BinarySearch(h.nativeHits[k], c.number)
 		return verdictOf(there)
 	case k.op == searchNot:
 		switch h.eval(k.subs[0], c, false) {
@@ -303,7 +305,7 @@ func (h *here) learnTexts(ids []uint32) (relay.Status, error) {
 	for _, id := range ids {
 		c := h.candidate(id)
 		reader := &messageReader{here: h, number: id}
-		c.text, c.known = newSearchedText(reader, h.key), needsTexts
+		c.text, c.known = newSearchedText(reader.more, h.key), needsTexts
 		if reader.err == nil && reader.there {
 			c.header = c.text.header
 			c.verdict = h.eval(h.key, c, true)

@@ -37,8 +37,9 @@ type searchedText struct {
 	sink textSink
 }
 
-// newSearchedText looks through a message for all that a program has for texts.
-func newSearchedText(r *messageReader, key *searchKey) *searchedText {
+// newSearchedText looks through a message for all that a program has for texts. more
+// returns the next piece of the message, and nothing at its end.
+func newSearchedText(more func() []byte, key *searchKey) *searchedText {
 	t := &searchedText{found: make(map[*matcher]bool), inHeader: true}
 	key.each(func(k *searchKey) {
 		if k.exact != nil && k.exact.needs == needsTexts {
@@ -49,8 +50,8 @@ func newSearchedText(r *messageReader, key *searchKey) *searchedText {
 	t.sink.found = t.found
 	var rest []byte
 	for {
-		piece := r.more()
-		if len(piece) == 0 || r.err != nil {
+		piece := more()
+		if len(piece) == 0 {
 			break
 		}
 		rest = t.lines(append(rest, piece...), false)

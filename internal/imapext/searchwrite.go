@@ -52,17 +52,23 @@ func (c *criteriaText) leaf(k *searchKey) {
 	c.text(k.name)
 	kinds := searchKeys[k.name]
 	if len(k.args) == 3 {
-		kinds = "san" // of MODSEQ
+		kinds = "qan" // of MODSEQ
 	}
 	for i, arg := range k.args {
 		c.text(" ")
-		if kinds[i] == 's' {
+		switch kinds[i] {
+		case 's':
 			c.string(arg)
-		} else {
+		case 'q':
+			c.text(`"` + quoting.Replace(arg) + `"`)
+		default:
 			c.text(arg)
 		}
 	}
 }
+
+// quoting puts a backslash where a quoted string needs one.
+var quoting = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // maxQuoted is the length of the longest string that is quoted.
 const maxQuoted = 200

@@ -18,7 +18,7 @@ func within(k *searchKey, now time.Time) *searchKey {
 	}}}
 	const day = 24 * 60 * 60
 	if bound < 3*day {
-		return exact
+		return exact // long before there was mail
 	}
 	on := func(name string, days int64) *searchKey {
 		return &searchKey{name: name, args: []string{time.Unix(bound+days*day, 0).UTC().Format(searchDate)}}
@@ -27,5 +27,8 @@ func within(k *searchKey, now time.Time) *searchKey {
 	if older {
 		sure, maybe = on("BEFORE", -1), on("BEFORE", 2)
 	}
-	return &searchKey{op: searchOr, subs: []*searchKey{sure, {op: searchAnd, subs: []*searchKey{maybe, exact}}}}
+	if !older && seconds <= 3*day {
+		return combine(searchAnd, []*searchKey{maybe, exact}) // few are
+	}
+	return combine(searchAnd, []*searchKey{maybe, {op: searchOr, subs: []*searchKey{sure, exact}}})
 }
