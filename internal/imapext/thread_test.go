@@ -57,7 +57,7 @@ func TestThreads(t *testing.T) {
 	} {
 		lines := strings.Split(c.name, "; ")
 		for name, want := range map[string]string{"REFERENCES": c.references, "REFS": c.refs, "ORDEREDSUBJECT": c.subjects} {
-			if got := string(threadingNamed(name)(nil, mails(lines[1:]...))); got != want {
+			if got := string(threadings[name](nil, mails(lines[1:]...))); got != want {
 				t.Errorf("%s, %s: got %s, want %s", name, lines[0], got, want)
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // threading is an algorithm of THREAD: it appends the threads of messages, which are in
@@ -166,6 +165,3 @@ func (t *threads) mergeSubjects(any bool) bool {
 	}
 	return true
 }
-
-// threadingNamed returns an algorithm; nil if it is not known.
-func threadingNamed(name string) threading { return threadings[strings.ToUpper(name)] }
