@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
@@ -32,8 +33,22 @@ type handler struct {
 	plan func(s *Session, c *command) func(*relay.Turn) error
 }
 
+// or returns a handler for a command that several features answer. Those that carry it out
+// do so in the same way.
+func (h handler) or(other handler) handler {
+	if h.plan == nil {
+		h.plan = other.plan
+	}
+	if h.interest == relay.Pass || other.interest == relay.Whole {
+		h.interest = other.interest
+	}
+	return h
+}
+
 // features are all extensions, in the order in which they are listed.
-var features = []*feature{}
+var features = []*feature{
+	esearch, searchResult, searchWithin, searchFuzzily, searchUTF8, searchContext,
+}
 
 // Config is what the sessions of one backend share. It is not changed once in use.
 type Config struct {
@@ -67,6 +82,10 @@ type Offer struct {
 
 	native   map[string]bool
 	commands map[string]handler
+	// answers has the names of the extensions.
+	answers map[string]bool
+	// asciiOnly says that the backend has refused to search in UTF-8.
+	asciiOnly atomic.Bool
 	// uid says that there are commands that begin with UID.
 	uid relay.Interest
 }
@@ -98,14 +117,15 @@ func (cfg *Config) Offer(caps []string) *Offer {
 }
 
 func (cfg *Config) makeOffer(native map[string]bool) *Offer {
-	o := &Offer{native: native, commands: make(map[string]handler)}
+	o := &Offer{native: native, commands: make(map[string]handler), answers: make(map[string]bool)}
 	for _, f := range features {
 		if !cfg.wants(f.name) || !f.lacking(native) {
 			continue
 		}
 		o.Capabilities = append(o.Capabilities, f.name)
+		o.answers[f.name] = true
 		for name, h := range f.commands {
-			o.commands[name] = h
+			o.commands[name] = o.commands[name].or(h)
 			if strings.HasPrefix(name, "UID ") {
 				o.uid = relay.Whole
 			}
@@ -142,6 +162,8 @@ type Session struct {
 	offer *Offer
 	// mailbox is what is selected; nil if nothing is.
 	mailbox *mailbox
+	// held is what a backend has said too early.
+	held []byte
 }
 
 // NewSession returns a session to which the offer holds.
@@ -149,15 +171,32 @@ func NewSession(o *Offer) *Session { return &Session{offer: o} }
 
 // Wants implements relay.Extension.
 func (s *Session) Wants(name []byte) relay.Interest {
+	interest := s.offer.commands[string(name)].interest
 	if string(name) == "UID" {
-		return s.offer.uid
+		interest = s.offer.uid
 	}
-	return s.offer.commands[string(name)].interest
+	if interest == relay.Pass && len(s.held) > 0 {
+		return relay.Head
+	}
+	return interest
 }
 
 // Plan implements relay.Extension.
 func (s *Session) Plan(text []byte) func(*relay.Turn) error {
 	c := parseCommand(text)
+	if len(s.held) > 0 {
+		return s.planHeld(c)
+	}
+	return s.planFor(c)
+}
+
+// planFor returns how a command is carried out; nil to have it passed on.
+func (s *Session) planFor(c *command) func(*relay.Turn) error {
+	if s.offer.answers["SEARCHRES"] {
+		if plan := useSaved(s, c); plan != nil {
+			return plan
+		}
+	}
 	h := s.offer.commands[c.name]
 	if h.plan == nil {
 		return nil
