@@ -95,7 +95,7 @@ func typicalMessages(n int) []message {
 	for i := range out {
 		r := &record{has: hasArrival | hasSize, arrival: int64(i), size: uint32(i * 7919 % 100000)}
 		w.header(r, typical(i))
-		out[i] = message{uint32(i + 1), r}
+		out[i] = message{number: uint32(i + 1), record: r}
 	}
 	return out
 }

@@ -21,29 +21,38 @@ const (
 var tooMuch = relay.Status{Text: "[LIMIT] There are too many messages to be put in order."}
 
 // findMessages returns the messages that match, in the order of the mailbox, with what
-// has to be known of them. If the status is not OK, it is for the client.
-func (s *Session) findMessages(t *relay.Turn, c *command, cr *criteria, need fields) (messages []message, modseq uint64, status relay.Status, err error) {
+// has to be known of them; uids says that this is also their UIDs. If the status is not OK,
+// it is for the client, and there are no messages.
+func (s *Session) findMessages(t *relay.Turn, c *command, cr *criteria, need fields, uids bool) (*found, []message, relay.Status, error) {
 	want := wantNumbers
 	if c.uid {
 		want = wantUIDs
+	} else if uids {
+		want |= wantUIDs
 	}
 	f, status, err := s.find(t, cr, want)
 	if err != nil || !status.OK {
-		return nil, 0, status, err
-	}
-	ids := f.numbers
-	if c.uid {
-		ids = f.uids
-	}
-	if len(ids) > maxOrdered {
-		return nil, 0, tooMuch, nil
+		return &found{}, nil, status, err
 	}
 	r := &recall{session: s, turn: t, need: need, uid: c.uid, all: cr.key != nil && cr.key.name == "ALL"}
-	messages, refused, err := r.messages(ids)
-	if refused != nil {
-		status = *refused
+	r.list = make([]message, max(len(f.numbers), len(f.uids)))
+	if len(r.list) > maxOrdered {
+		return &found{}, nil, tooMuch, nil
 	}
-	return messages, f.modseq, status, err
+	for i := range r.list {
+		m := &r.list[i]
+		if len(f.uids) > 0 {
+			m.uid = f.uids[i]
+		}
+		if m.number = m.uid; !c.uid {
+			m.number = f.numbers[i]
+		}
+	}
+	refused, err := r.learn()
+	if refused != nil {
+		return &found{}, nil, *refused, err
+	}
+	return f, r.list, status, err
 }
 
 // recall finds out what has to be known of messages: by the cache, and what it does not
@@ -56,6 +65,8 @@ type recall struct {
 	uid bool
 	// all says that these are all messages of the mailbox.
 	all bool
+	// list has the messages, in the order of the mailbox.
+	list []message
 
 	write recorder
 	// got has what is found out, by what messages are named by.
@@ -63,98 +74,97 @@ type recall struct {
 	size int
 }
 
-// nothing stands for a message of which the backend tells nothing.
+// nothing stands for what is known of a message of which the backend tells nothing.
 var nothing = &record{}
 
-// messages returns messages that are named in ascending order.
-func (r *recall) messages(ids []uint32) ([]message, *relay.Status, error) {
-	out := make([]message, len(ids))
-	for i, id := range ids {
-		out[i] = message{id, nil}
-	}
+// learn finds it out.
+func (r *recall) learn() (*relay.Status, error) {
+	cache := r.session.offer.cache
 	key, cached := r.session.shelf()
 	if cached {
-		if refused, err := r.remember(out, r.session.offer.cache.get(key)); refused != nil || err != nil {
-			return nil, refused, err
+		if refused, err := r.remember(cache.get(key)); refused != nil || err != nil {
+			return refused, err
 		}
 	}
-	var missing []uint32
-	for _, m := range out {
+	missing := make([]uint32, 0, len(r.list))
+	for _, m := range r.list {
 		if m.record == nil {
 			missing = append(missing, m.number)
 		}
 	}
 	if cached {
-		r.session.offer.cache.count(len(out)-len(missing), len(missing))
+		cache.count(len(r.list)-len(missing), len(missing))
 	}
 	if len(missing) == 0 {
-		return out, nil, nil
+		return nil, nil
 	}
 	if refused, err := r.ask(missing, r.items()); refused != nil || err != nil {
-		return nil, refused, err
+		return refused, err
 	}
 	added := make([]known, 0, len(missing))
-	for i := range out {
-		m := &out[i]
+	for i := range r.list {
+		m := &r.list[i]
 		if m.record != nil {
 			continue
 		}
 		k := r.got[m.number]
 		if m.record = k.record; k.record == nil {
 			m.record = nothing
-		} else if k.uid > 0 && k.has&r.need == r.need {
+			continue
+		}
+		if m.uid == 0 {
+			m.uid = k.uid
+		}
+		if k.uid > 0 && k.has&r.need == r.need {
 			added = append(added, k)
 		}
 	}
 	if cached {
 		slices.SortFunc(added, func(a, b known) int { return cmp.Compare(a.uid, b.uid) })
-		r.session.offer.cache.put(key, added, r.present(out))
+		cache.put(key, added, r.present())
 	}
-	return out, nil, nil
+	return nil, nil
 }
 
 // present returns the UIDs of all messages; nil if they are not known.
-func (r *recall) present(messages []message) []uint32 {
+func (r *recall) present() []uint32 {
 	if !r.all {
 		return nil
 	}
-	uids := make([]uint32, len(messages))
-	for i, m := range messages {
-		if uids[i] = m.number; !r.uid {
-			uids[i] = r.got[m.number].uid
-		}
+	uids := make([]uint32, len(r.list))
+	for i, m := range r.list {
+		uids[i] = m.uid
 	}
 	slices.Sort(uids)
 	return uids
 }
 
-// remember fills in what is known already. If messages are named by number, their UIDs
+// remember fills in what is known already. If the UIDs of messages are not known, they
 // have to be asked for.
-func (r *recall) remember(messages []message, list []known) (*relay.Status, error) {
-	if len(list) == 0 {
+func (r *recall) remember(shelf []known) (*relay.Status, error) {
+	if len(shelf) == 0 {
 		return nil, nil
 	}
-	if !r.uid {
-		numbers := make([]uint32, len(messages))
-		for i, m := range messages {
+	if len(r.list) > 0 && r.list[0].uid == 0 {
+		numbers := make([]uint32, len(r.list))
+		for i, m := range r.list {
 			numbers[i] = m.number
 		}
 		if refused, err := r.ask(numbers, "(UID)"); refused != nil || err != nil {
 			return refused, err
 		}
+		for i := range r.list {
+			r.list[i].uid = r.got[r.list[i].number].uid
+		}
 	}
-	for i := range messages {
-		m := &messages[i]
-		uid := m.number
-		if !r.uid {
-			uid = r.got[m.number].uid
-		}
+	for i := range r.list {
+		m := &r.list[i]
 		// Mostly it is the next one.
-		for len(list) > 0 && list[0].uid < uid {
-			list = list[1:]
+		for len(shelf) > 0 && shelf[0].uid < m.uid {
+			shelf = shelf[1:]
 		}
-		if len(list) > 0 && list[0].uid == uid && list[0].has&r.need == r.need {
-			m.record = list[0].record
+		if len(shelf) > 0 && shelf[0].uid == m.uid && shelf[0].has&r.need == r.need {
+			m.record = shelf[0].record
 		}
 	}
 	return nil, nil

@@ -13,13 +13,12 @@ var sortCommands = map[string]handler{
 	"UID SORT": {relay.Whole, planSort},
 }
 
-// sortFeatures are the extensions that concern SORT.
-var sortFeatures = []*feature{
-	{name: "SORT", commands: sortCommands},
-	{name: "SORT=DISPLAY", commands: sortCommands},
-	{name: "ESORT", commands: sortCommands},
-	{name: "CONTEXT=SORT", commands: sortCommands},
-}
+var (
+	sortPlain    = &feature{name: "SORT", commands: merged(sortCommands, selecting)}
+	sortDisplay  = &feature{name: "SORT=DISPLAY", commands: merged(sortCommands, selecting)}
+	sortExtended = &feature{name: "ESORT", commands: merged(sortCommands, selecting)}
+	sortContext  = &feature{name: "CONTEXT=SORT", commands: merged(sortCommands, selecting)}
+)
 
 // sorting is a SORT command.
 type sorting struct {
@@ -74,19 +73,28 @@ func readCriteria(s *scanner) (*criteria, error) {
 // sort carries SORT out: the backend searches, tells the headers that are not known, and
 // the order is found here.
 func (s *Session) sort(t *relay.Turn, c *sorting) error {
-	messages, modseq, status, err := s.findMessages(t, c.command, c.criteria, c.keys.needs())
+	f, messages, status, err := s.findMessages(t, c.command, c.criteria, c.keys.needs(), c.options != nil && c.options.save)
 	if err != nil {
 		return err
+	}
+	c.keys.sort(messages)
+	if c.options != nil && c.options.save {
+		f.uids = f.uids[:0]
+		for _, m := range messages {
+			f.uids = append(f.uids, m.uid)
+		}
+		if status, err = s.save(t, c.options, f, status); err != nil {
+			return err
+		}
 	}
 	if !status.OK {
 		return t.Tellf("%s %s", c.tag, status)
 	}
-	c.keys.sort(messages)
 	ids := make([]uint32, len(messages))
 	for i, m := range messages {
 		ids[i] = m.number
 	}
-	if err := s.tellSorted(t, c, ids, modseq); err != nil {
+	if err := s.tellSorted(t, c, ids, f.modseq); err != nil {
 		return err
 	}
 	return t.Tellf("%s OK Sort completed.", c.tag)

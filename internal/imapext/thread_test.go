@@ -25,7 +25,7 @@ func mails(lines ...string) []message {
 		}
 		r := &record{has: hasArrival, arrival: int64(i)}
 		w.header(r, []byte(text))
-		out[i] = message{uint32(i + 1), r}
+		out[i] = message{number: uint32(i + 1), record: r}
 	}
 	return out
 }
@@ -177,7 +177,7 @@ func FuzzThreads(f *testing.F) {
 			}
 			data = data[min(n, len(data)):]
 			r.texts = string(texts)
-			messages = append(messages, message{uint32(len(messages) + 1), r})
+			messages = append(messages, message{number: uint32(len(messages) + 1), record: r})
 		}
 		for name, thread := range threadings {
 			out := thread(nil, append([]message(nil), messages...))

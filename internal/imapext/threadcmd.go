@@ -12,12 +12,12 @@ var threadCommands = map[string]handler{
 	"UID THREAD": {relay.Whole, planThread},
 }
 
-// threadFeatures are its algorithms.
-var threadFeatures = []*feature{
-	{name: "THREAD=ORDEREDSUBJECT", commands: threadCommands},
-	{name: "THREAD=REFERENCES", commands: threadCommands},
-	{name: "THREAD=REFS", commands: threadCommands},
-}
+// A feature for each algorithm.
+var (
+	threadSubjects = &feature{name: "THREAD=ORDEREDSUBJECT", commands: merged(threadCommands, selecting)}
+	threadReplies  = &feature{name: "THREAD=REFERENCES", commands: merged(threadCommands, selecting)}
+	threadRefer    = &feature{name: "THREAD=REFS", commands: merged(threadCommands, selecting)}
+)
 
 // planThread passes THREAD on if the backend can do it.
 func planThread(s *Session, c *command) func(*relay.Turn) error {
@@ -34,7 +34,7 @@ func planThread(s *Session, c *command) func(*relay.Turn) error {
 		return func(t *relay.Turn) error { return t.Tellf("%s BAD Invalid THREAD.", c.tag) }
 	}
 	return func(t *relay.Turn) error {
-		messages, _, status, err := s.findMessages(t, c, cr, hasHeader|hasArrival)
+		_, messages, status, err := s.findMessages(t, c, cr, hasHeader|hasArrival, false)
 		if err != nil {
 			return err
 		}
