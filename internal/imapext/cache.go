@@ -103,6 +103,12 @@ func (c *Cache) put(key shelfKey, added []known, present []uint32) {
 	}
 }
 
+// count notes how many messages were known, and how many were not.
+func (c *Cache) count(hits, misses int) {
+	c.hits.Add(uint64(hits))
+	c.misses.Add(uint64(misses))
+}
+
 // replace sets what is known of a mailbox if it is still what it was.
 func (c *Cache) replace(key shelfKey, old, merged []known, size int64) bool {
 	c.mu.Lock()

@@ -137,10 +137,11 @@ func (r *returnOptions) appendResult(dst []byte, c *command, ids []uint32, modse
 	return append(dst, "\r\n"...)
 }
 
-// saves returns which of the messages found are saved (RFC 5182 section 2.4).
+// saves returns which of the messages found are saved (RFC 5182 section 2.4), in the
+// order of the mailbox, whatever order they were found in.
 func (r *returnOptions) saves(ids []uint32) []uint32 {
 	if r.all || r.count || !r.min && !r.max && r.partial == "" || len(ids) == 0 {
-		return ids
+		return slices.Sorted(slices.Values(ids))
 	}
 	some := slices.Clone(r.part(ids))
 	if r.partial == "" {

@@ -49,6 +49,7 @@ func (h handler) or(other handler) handler {
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
 	esearch, searchResult, searchWithin, searchFuzzily, searchUTF8, searchContext,
+	sortPlain, sortDisplay, sortExtended, sortContext, threadSubjects, threadReplies, threadRefer,
 }
 
 // Config is what the sessions of one backend share. It is not changed once in use.
@@ -56,6 +57,8 @@ type Config struct {
 	// Names are the extensions to answer if the backend lacks them, as capability lists
 	// have them. The one name "auto" is all.
 	Names []string
+	// Cache is where what was learnt of messages is kept. Without it nothing is kept.
+	Cache *Cache
 
 	mu     sync.Mutex
 	offers map[string]*Offer
@@ -89,6 +92,8 @@ type Offer struct {
 	asciiOnly atomic.Bool
 	// uid says that there are commands that begin with UID.
 	uid relay.Interest
+
+	cache *Cache
 }
 
 // Offer returns what is answered for a backend that has these capabilities after
@@ -118,7 +123,7 @@ func (cfg *Config) Offer(caps []string) *Offer {
 }
 
 func (cfg *Config) makeOffer(native map[string]bool) *Offer {
-	o := &Offer{native: native, commands: make(map[string]handler), answers: make(map[string]bool)}
+	o := &Offer{native: native, commands: make(map[string]handler), answers: make(map[string]bool), cache: cfg.Cache}
 	for _, f := range features {
 		if !cfg.wants(f.name) || !f.lacking(native) {
 			continue
@@ -160,6 +165,10 @@ func (f *feature) lacking(native map[string]bool) bool {
 
 // Session is one client's. It is a relay.Extension.
 type Session struct {
+	// Owner says whose mailboxes these are, by backend and user: what is learnt of
+	// messages is kept for all his sessions. If it is empty, nothing is kept.
+	Owner string
+
 	offer *Offer
 	// mailbox is what is selected; nil if nothing is.
 	mailbox *mailbox

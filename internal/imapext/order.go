@@ -98,9 +98,11 @@ func (o order) display() bool {
 	})
 }
 
-// message is one that is to be ordered, by its number or UID.
+// message is one that is to be ordered.
 type message struct {
-	number uint32
+	// number is what the client names it by, which may be its UID. The uid is 0 if it
+	// is not known.
+	number, uid uint32
 	*record
 }
 
