@@ -35,8 +35,8 @@ func parseReturn(s *scanner) (*returnOptions, error) {
 	if err != nil || !rest.take(' ') || r.partial != "" && r.all {
 		return nil, errSyntax
 	}
-	if !r.min && !r.max && !r.count && !r.save && r.partial == "" {
-		r.all = true // RFC 4731 section 3.1; the rest does not choose what is returned
+	if !r.min && !r.max && !r.count && !r.save && !r.update && r.partial == "" {
+		r.all = true // RFC 4731 section 3.1
 	}
 	rest.spaces()
 	*s = rest
@@ -84,6 +84,9 @@ func (r *returnOptions) parsePartial(text string) error {
 	r.partial, r.first, r.last = text, first, last
 	if first > last {
 		r.first, r.last = last, first
+		if last > 0 {
+			r.partial = b + ":" + a
+		}
 	}
 	return nil
 }
@@ -137,22 +140,23 @@ func (r *returnOptions) appendResult(dst []byte, c *command, ids []uint32, modse
 	return append(dst, "\r\n"...)
 }
 
-// saves returns which of the messages found are saved (RFC 5182 section 2.4), in the
-// order of the mailbox, whatever order they were found in.
+// saves returns which of the messages found are saved, in the order of their numbers
+// (RFC 5182 section 2.4). ids are in the order in which they are returned.
 func (r *returnOptions) saves(ids []uint32) []uint32 {
-	if r.all || r.count || !r.min && !r.max && r.partial == "" || len(ids) == 0 {
-		return slices.Sorted(slices.Values(ids))
-	}
-	some := slices.Clone(r.part(ids))
-	if r.partial == "" {
+	some := ids
+	if !r.all && !r.count && (r.min || r.max || r.partial != "") && len(ids) > 0 {
 		some = nil
+		if r.partial != "" {
+			some = append(some, r.part(ids)...)
+		}
+		if r.min {
+			some = append(some, ids[0])
+		}
+		if r.max {
+			some = append(some, ids[len(ids)-1])
+		}
 	}
-	if r.min {
-		some = append(some, ids[0])
-	}
-	if r.max {
-		some = append(some, ids[len(ids)-1])
-	}
+	some = slices.Clone(some)
 	slices.Sort(some)
 	return slices.Compact(some)
 }

@@ -162,6 +162,9 @@ func parseSearchLeaf(s *scanner, name string) (*searchKey, error) {
 			return nil, err
 		}
 	}
+	if (name == "OLDER" || name == "YOUNGER") && k.args[0] == "0" {
+		return nil, errSyntax
+	}
 	if name == "UID" && k.args[0] == savedResult {
 		return &searchKey{name: savedResult}, nil
 	}

@@ -9,10 +9,10 @@ import (
 
 // searching are the commands that search. Whatever of a search the backend does not know,
 // they are answered in the same way.
-var searching = map[string]handler{
+var searching = merged(selecting, map[string]handler{
 	"SEARCH":     {relay.Whole, search},
 	"UID SEARCH": {relay.Whole, search},
-}
+})
 
 var (
 	// esearch is ESEARCH (RFC 4731): what SEARCH returns can be chosen.

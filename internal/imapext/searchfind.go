@@ -97,7 +97,7 @@ func refusesCharset(s relay.Status) bool {
 
 // findBy looks for what matches a program that was prepared.
 func (s *Session) findBy(t *relay.Turn, key *searchKey, charset string, want wanted) (*found, relay.Status, error) {
-	if key == matchNone {
+	if key == matchNone && s.mailbox != nil {
 		return &found{}, relay.Status{OK: true, Text: "Search completed."}, nil
 	}
 	if key.ours() {

@@ -81,9 +81,6 @@ func (s *Session) findHere(t *relay.Turn, key *searchKey, charset string, want w
 		return nil, relay.Status{Text: "[LIMIT] The search is too complex."}, nil
 	}
 	relaxed := key.relax(false)
-	if relaxed == matchNone {
-		return &found{}, relay.Status{OK: true, Text: "Search completed."}, nil
-	}
 	may, status, err := s.askSearch(t, false, charset, relaxed)
 	if err != nil || !status.OK {
 		return nil, status, err

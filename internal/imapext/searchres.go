@@ -9,7 +9,7 @@ import (
 
 // searchResult is SEARCHRES (RFC 5182): $ stands for the result that was saved. It is kept
 // by UIDs, so that messages that have gone need not be taken out of it.
-var searchResult = &feature{name: "SEARCHRES", commands: merged(searching, selecting, withSets)}
+var searchResult = &feature{name: "SEARCHRES", commands: merged(searching, withSets)}
 
 // withSets are the commands on sets of messages. If they are on $, they are carried out on
 // the messages that it stands for, whoever answers them.
@@ -86,7 +86,7 @@ func (s *Session) savedKey() *searchKey {
 
 // useSaved carries out commands on $. It has no plan for others.
 func useSaved(s *Session, c *command) func(*relay.Turn) error {
-	if _, there := withSets[c.name]; !there {
+	if _, there := withSets[c.name]; !there || s.mailbox == nil {
 		return nil
 	}
 	args := c.args
@@ -96,7 +96,7 @@ func useSaved(s *Session, c *command) func(*relay.Turn) error {
 	}
 	rest := string(args.rest) + "\r\n"
 	return func(t *relay.Turn) error {
-		if s.mailbox == nil || len(s.mailbox.saved) == 0 {
+		if len(s.mailbox.saved) == 0 {
 			return t.Tellf("%s OK No messages.", c.tag)
 		}
 		name, set := c.name, s.mailbox.saved.text()

@@ -142,7 +142,8 @@ func TestSearchRes(t *testing.T) {
 		dialog(
 			t, names,
 			step{"a SEARCH RETURN (SAVE) ALL\r\n", []ask{{"SEARCH ALL", "", "BAD Not now"}}, "a BAD Not now\r\n"},
-			step{says: "b FETCH $ FLAGS\r\n", gets: "b OK No messages.\r\n"},
+			step{"b FETCH $ FLAGS\r\n", []ask{{"FETCH $ FLAGS", "", "BAD Not now"}}, "b BAD Not now\r\n"},
+			step{"b SEARCH $\r\n", []ask{{"SEARCH NOT ALL", "", "BAD Not now"}}, "b BAD Not now\r\n"},
 		)
 	})
 }

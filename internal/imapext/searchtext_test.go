@@ -26,7 +26,7 @@ func TestSearchUTF8(t *testing.T) {
 	grüße := "SUBJECT " + literal("grüße")
 	t.Run("header", func(t *testing.T) {
 		dialog(
-			t, "I18NLEVEL=1",
+			t, "I18NLEVEL=1", selects,
 			// What is in ASCII needs no charset.
 			step{"a SEARCH CHARSET UTF-8 SUBJECT x\r\n", []ask{{`SEARCH SUBJECT "x"`, "* SEARCH 1\r\n", "OK"}}, "* SEARCH 1\r\na OK \r\n"},
 			step{"b SEARCH CHARSET X-UNKNOWN SUBJECT x\r\n", []ask{{`SEARCH CHARSET X-UNKNOWN SUBJECT "x"`, "", refusal}}, "b NO [BADCHARSET (US-ASCII UTF-8)] This charset is not known.\r\n"},
