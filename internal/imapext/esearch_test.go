@@ -76,6 +76,32 @@ func TestESearch(t *testing.T) {
 	)
 }
 
+// TestModseq has the examples of RFC 4731 section 3.2.
+func TestModseq(t *testing.T) {
+	dialog(
+		t, "ESEARCH WITHIN",
+		step{
+			"a UID SEARCH RETURN (MIN MAX) MODSEQ 5\r\n",
+			[]ask{
+				{"SEARCH MODSEQ 5", "* SEARCH 2 3 4 (MODSEQ 30)\r\n", "OK found"},
+				{"FETCH 2:4 (UID)", "* 2 FETCH (UID 12)\r\n* 3 FETCH (UID 13)\r\n* 4 FETCH (UID 14)\r\n", "OK"},
+				{"FETCH 2,4 (MODSEQ)", "* 2 FETCH (MODSEQ (10))\r\n* 4 FETCH (MODSEQ (9))\r\n", "OK"},
+			},
+			"* ESEARCH (TAG \"a\") UID MIN 12 MAX 14 MODSEQ 10\r\na OK found\r\n",
+		},
+		step{
+			"b SEARCH MODSEQ 5 YOUNGER 60\r\n",
+			[]ask{
+				{"SEARCH MODSEQ 5 SINCE 23-Nov-2026", "* SEARCH 2 3 (MODSEQ 30)\r\n", "OK found"},
+				{"FETCH 2:3 (UID INTERNALDATE)", "* 2 FETCH (UID 12 INTERNALDATE \"24-Nov-2026 00:29:30 +0000\")\r\n* 3 FETCH (UID 13 INTERNALDATE \"24-Nov-2026 00:28:59 +0000\")\r\n", "OK"},
+				{"FETCH 2 (MODSEQ)", "* 2 FETCH (MODSEQ (7))\r\n", "OK"},
+			},
+			"* SEARCH 2 (MODSEQ 7)\r\nb OK found\r\n",
+		},
+		step{"c SEARCH RETURN (MIN) MODSEQ 5\r\n", []ask{{"SEARCH MODSEQ 5", "* SEARCH\r\n", "OK found"}}, "* ESEARCH (TAG \"c\")\r\nc OK found\r\n"},
+	)
+}
+
 // TestNativeSearch has what the backend knows passed on as it is.
 func TestNativeSearch(t *testing.T) {
 	for _, command := range []string{

@@ -15,6 +15,9 @@ import (
 // Exchange takes commands of 10,240 bytes.
 const maxSetText = 8000
 
+// maxHits is how many messages a backend may find.
+const maxHits = 5_000_000
+
 // hits are messages that a backend has found, by number or by UID, in order.
 type hits struct {
 	ids []uint32
@@ -69,7 +72,7 @@ func (h *hits) read(s *scanner) error {
 			}
 		default:
 			n, err := s.number()
-			if err != nil || n == 0 || n > math.MaxUint32 {
+			if err != nil || n == 0 || n > math.MaxUint32 || len(h.ids) == maxHits {
 				return relay.ErrResponse
 			}
 			h.ids = append(h.ids, uint32(n))

@@ -65,6 +65,9 @@ func search(s *Session, c *command) func(*relay.Turn) error {
 		if ret != nil && ret.save {
 			want |= wantUIDs
 		}
+		if cr.byModseq() {
+			want |= wantNumbers
+		}
 		f, status, err := s.find(t, cr, want)
 		if err != nil {
 			return err
@@ -75,6 +78,9 @@ func search(s *Session, c *command) func(*relay.Turn) error {
 			}
 		}
 		if status.OK {
+			if err := s.narrowModseq(t, ret, f); err != nil {
+				return err
+			}
 			if err := s.tellFound(t, c, ret, f); err != nil {
 				return err
 			}

@@ -58,7 +58,10 @@ const (
 // may be missing in both.
 type found struct {
 	numbers, uids []uint32
-	modseq        uint64
+	// modseq is the highest mod-sequence of theirs; 0 if there is none. loose says that
+	// it may be that of another message.
+	modseq uint64
+	loose  bool
 }
 
 // find looks for messages. If the status is not OK, it is to be told to the client.

@@ -1,6 +1,7 @@
 package imapext
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,10 +97,10 @@ func (s *Session) findHere(t *relay.Turn, key *searchKey, charset string, want w
 	for level := needsDates; level <= needsTexts; level++ {
 		refused, err := h.learn(level)
 		switch {
-		case err != nil && err != errLimit:
-			return nil, relay.Status{}, err
-		case err == errLimit:
+		case errors.Is(err, errLimit):
 			return nil, relay.Status{Text: "[LIMIT] Too many messages would have to be read for this search."}, nil
+		case err != nil:
+			return nil, relay.Status{}, err
 		case refused != nil:
 			return nil, *refused, nil
 		}
@@ -110,7 +111,9 @@ func (s *Session) findHere(t *relay.Turn, key *searchKey, charset string, want w
 			hit.ids = append(hit.ids, h.candidates[i].number)
 		}
 	}
-	return s.withUIDs(t, hit, status, nil, want)
+	f, status, err := s.withUIDs(t, hit, status, nil, want)
+	f.loose = true
+	return f, status, err
 }
 
 // measure notes what the program needs, and says whether it can be done.
@@ -159,6 +162,9 @@ func (h *here) eval(k *searchKey, c *candidate, settled bool) verdict {
 	switch {
 	case k.exact != nil:
 		if c.known < k.exact.needs {
+			if _, sure := slices.BinarySearch(h.nativeHits[k.exact.sure], c.number); sure {
+				return matched
+			}
 			return undecided
 		}
 		return verdictOf(k.exact.matches(c))

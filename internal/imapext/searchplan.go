@@ -21,6 +21,9 @@ const (
 type matcher struct {
 	needs   need
 	matches func(*candidate) bool
+	// may is a program for the backend that all matching messages match, mayNot one that
+	// all others match, and sure one that none but matching messages do. Nil is none.
+	may, mayNot, sure *searchKey
 	// fields are the header fields that it looks at.
 	fields []string
 	// needle is what it looks for in texts, mapped as it is compared, and headers
@@ -127,6 +130,10 @@ func combine(op searchOp, subs []*searchKey) *searchKey {
 // or, if not is set, all that k does not match.
 func (k *searchKey) relax(not bool) *searchKey {
 	switch {
+	case k.exact != nil && not && k.exact.mayNot != nil:
+		return k.exact.mayNot
+	case k.exact != nil && !not && k.exact.may != nil:
+		return k.exact.may
 	case k.exact != nil:
 		return matchAll
 	case !k.ours() && not:
@@ -156,6 +163,9 @@ func (k *searchKey) relax(not bool) *searchKey {
 func (k *searchKey) natives(settled bool, f func(*searchKey)) {
 	switch {
 	case k.exact != nil:
+		if k.exact.sure != nil {
+			f(k.exact.sure)
+		}
 	case !k.ours():
 		if !settled {
 			f(k)

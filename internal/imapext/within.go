@@ -13,22 +13,20 @@ func within(k *searchKey, now time.Time) *searchKey {
 	seconds := parseNumber(k.args[0])
 	bound := now.Unix() - int64(min(seconds, math.MaxInt64>>1))
 	older := k.name == "OLDER"
-	exact := &searchKey{name: k.name, exact: &matcher{needs: needsDates, matches: func(m *candidate) bool {
-		return (m.date < bound) == older
-	}}}
+	m := &matcher{needs: needsDates, matches: func(c *candidate) bool { return (c.date < bound) == older }}
 	const day = 24 * 60 * 60
 	if bound < 3*day {
-		return exact // long before there was mail
+		return &searchKey{name: k.name, exact: m} // long before there was mail
 	}
+	// No NOT is used: Dovecot 2.3 mixes up dates with NOT if OR has two of them.
 	on := func(name string, days int64) *searchKey {
 		return &searchKey{name: name, args: []string{time.Unix(bound+days*day, 0).UTC().Format(searchDate)}}
 	}
-	sure, maybe := on("SINCE", 2), on("SINCE", -1)
+	m.may, m.mayNot, m.sure = on("SINCE", -1), on("BEFORE", 2), on("SINCE", 2)
 	if older {
-		sure, maybe = on("BEFORE", -1), on("BEFORE", 2)
+		m.may, m.mayNot, m.sure = on("BEFORE", 2), on("SINCE", -1), on("BEFORE", -1)
+	} else if seconds <= 3*day {
+		m.sure = nil // few are, if any
 	}
-	if !older && seconds <= 3*day {
-		return combine(searchAnd, []*searchKey{maybe, exact}) // few are
-	}
-	return combine(searchAnd, []*searchKey{maybe, {op: searchOr, subs: []*searchKey{sure, exact}}})
+	return &searchKey{name: k.name, exact: m}
 }
