@@ -24,6 +24,9 @@ var tooMuch = relay.Status{Text: "[LIMIT] There are too many messages to be put 
 // has to be known of them; uids says that this is also their UIDs. If the status is not OK,
 // it is for the client, and there are no messages.
 func (s *Session) findMessages(t *relay.Turn, c *command, cr *criteria, need fields, uids bool) (*found, []message, relay.Status, error) {
+	if need&hasHeader != 0 {
+		need |= hasArrival // which costs little then, and is asked for next
+	}
 	want := wantNumbers
 	if c.uid {
 		want = wantUIDs

@@ -67,7 +67,11 @@ func readCriteria(s *scanner) (*criteria, error) {
 		return nil, errSyntax
 	}
 	s.spaces()
-	return parseCriteria(charset, *s), nil
+	cr := parseCriteria(charset, *s)
+	if isUTF8(charset) && isASCII(string(cr.raw)) {
+		cr.charset = "" // which some backends do not know
+	}
+	return cr, nil
 }
 
 // sort carries SORT out: the backend searches, tells the headers that are not known, and
