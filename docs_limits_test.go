@@ -39,6 +39,8 @@ var noLimits = map[string]string{
 	"internal/imapauth.prefixLength": "the length of a tag",
 	"internal/imapauth.sharesFor":    "for how long something is believed",
 	"internal/imapwire.maxQuoted":    "from where on a string is sent as a literal",
+	"internal/imapext.maxQuoted":     "from where on a string is sent as a literal",
+	"internal/relay.prefixLength":    "the length of a tag",
 	"internal/pool.prefixIPv6":       "the size of a network",
 	"internal/pool.trialTime":        "how soon a login tries what is down",
 	"internal/pool.DefaultStagger":   "when the next upstream is tried beside the first",

@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/guard"
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
+	"github.com/caddy-imap/caddy-imap/internal/imapext"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
@@ -100,6 +101,15 @@ type Backend struct {
 	// `off`. Default: `off`.
 	ForwardClient string `json:"forward_client,omitempty"`
 
+	// Extensions of IMAP to answer in the backend's place where it lacks them, by the
+	// names that capability lists have, such as `SORT`; or `auto` for all. Default:
+	// none.
+	Extensions []string `json:"extensions,omitempty"`
+
+	// How often a backend that lacks IDLE is asked for news while a client waits for
+	// them. Default: `30s`.
+	IdleInterval caddy.Duration `json:"idle_interval,omitempty"`
+
 	name     string
 	guard    guard.Config
 	username *login.Template
@@ -108,7 +118,9 @@ type Backend struct {
 	addresses []string
 	configs   map[string]*imapauth.Config
 	pool      *pool.Pool
-	measures  func() *loginMeasures
+	// extensions is nil if there are none.
+	extensions *imapext.Config
+	measures   func() *loginMeasures
 }
 
 // Upstream is one server of a backend.
@@ -166,6 +178,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		oneOf("forward_client", b.ForwardClient, "", "id", "proxy_v1", "proxy_v2", "off"),
 		b.setTimeouts(),
 		b.provisionHealth(),
+		b.provisionExtensions(),
 	); err != nil {
 		return err
 	}

@@ -197,6 +197,8 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		max_sessions_per_user <number>
 //		on_removed keep|drain <duration>
 //		forward_client id|proxy_v1|proxy_v2|off
+//		extensions off|auto|<name>...
+//		idle_interval <duration>
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -233,6 +235,8 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"max_sessions_per_user":    glue.Number(&b.MaxSessionsPerUser),
 		"on_removed":               glue.Values(1, 2, b.setOnRemoved),
 		"forward_client":           glue.Text(&b.ForwardClient),
+		"extensions":               glue.Values(1, -1, b.setExtensions),
+		"idle_interval":            glue.Duration(&b.IdleInterval),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),

@@ -116,7 +116,7 @@ func TestSettings(t *testing.T) {
 		// is a part of the one warning, or "" if there is to be none.
 		config, warning string
 	}{
-		"nothing else":              {"", `"upstreams":[{"dial":"ex1.example.org"}]}`, none},
+		"nothing else":              {"", `"upstreams":[{"dial":"ex1.example.org"}],"extensions":["auto"]}`, none},
 		"port":                      {"imapc_port = 1143\n", `"dial":"ex1.example.org:1143"`, none},
 		"usual port":                {"imapc_port = 143\n", `"dial":"ex1.example.org"}`, none},
 		"implicit":                  {"imapc_ssl = imaps\n", `"tls_mode":"implicit"`, "sets it again"},
@@ -231,6 +231,8 @@ func TestPassdb(t *testing.T) {
 		"clear text":       {"passdb imap {\nargs = host=a.example\n}\n", `"insecure_skip_verify":true`, "ssl=starttls, in args"},
 		"any certificate":  {"passdb imap {\nargs = host=a.example ssl=starttls allow_invalid_cert=yes\n}\n", `"insecure_skip_verify":true`, "as with Dovecot"},
 		"TLS in one place": {"imapc_host = a.example\npassdb imap {\nargs = host=a.example port=1993 ssl=imaps\n}\n", `"dial":"a.example:1993"`, ""},
+		"extensions":       {"imapc_host = a.example\nimapc_ssl = starttls\n", `"extensions":["auto"]`, ""},
+		"no extensions":    {"passdb {\ndriver = static\nargs = nopassword=y proxy=y host=a.example ssl=yes\n}\n", "!extensions", ""},
 		"two hosts":        {"imapc_host = a.example\nimapc_ssl = starttls\npassdb imap {\nargs = host=b.example ssl=starttls\n}\n", `"dial":"a.example"`, "where the mailboxes are"},
 		"two passdbs":      {"passdb {\ndriver = imap\nargs = host=a.example ssl=starttls\n}\npassdb {\ndriver = imap\nargs = host=b.example ssl=starttls\n}\n", `"dial":"a.example"`, "there is one backend"},
 		"in two parts":     {"passdb imap {\nargs = host=a.example ssl=starttls\n}\npassdb imap {\nargs = host=b.example ssl=starttls\n}\n", `"dial":"b.example"`, "sets it again"},

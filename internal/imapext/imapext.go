@@ -6,6 +6,8 @@
 package imapext
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +27,10 @@ type feature struct {
 	native []string
 	// commands are those that it answers, such as "SORT" and "UID SORT".
 	commands map[string]handler
+	// byName says that it is not one of all, but has to be named; instead is another that
+	// it is not offered with.
+	byName  bool
+	instead string
 }
 
 // handler is how a command is answered.
@@ -48,6 +54,7 @@ func (h handler) or(other handler) handler {
 
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
+	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving,
 	esearch, searchResult, searchWithin, searchFuzzily, searchUTF8, searchContext,
 	sortPlain, sortDisplay, sortExtended, sortContext, threadSubjects, threadReplies, threadRefer,
 }
@@ -55,10 +62,12 @@ var features = []*feature{
 // Config is what the sessions of one backend share. It is not changed once in use.
 type Config struct {
 	// Names are the extensions to answer if the backend lacks them, as capability lists
-	// have them. The one name "auto" is all.
+	// have them. The one name "auto" is all but those that have to be named.
 	Names []string
 	// Cache is where what was learnt of messages is kept. Without it nothing is kept.
 	Cache *Cache
+	// IdleInterval is how often a backend is asked for news while a client is in IDLE.
+	IdleInterval time.Duration
 
 	mu     sync.Mutex
 	offers map[string]*Offer
@@ -70,13 +79,37 @@ const Auto = "auto"
 // maxOffers is how many different capability lists of a backend are remembered.
 const maxOffers = 16
 
-// Known returns the names of all extensions.
+// Known returns the names of all extensions, in alphabetical order.
 func Known() []string {
 	names := make([]string, len(features))
 	for i, f := range features {
 		names[i] = f.name
 	}
+	slices.Sort(names)
 	return names
+}
+
+// Automatic returns the names of those that "auto" stands for, in alphabetical order.
+func Automatic() []string {
+	return slices.DeleteFunc(Known(), func(name string) bool {
+		return slices.ContainsFunc(features, func(f *feature) bool { return f.name == name && f.byName })
+	})
+}
+
+// Check says whether there are extensions of these names.
+func Check(names []string) error {
+	for i, name := range names {
+		isName := func(known string) bool { return strings.EqualFold(name, known) }
+		switch {
+		case name == Auto && len(names) > 1:
+			return errors.New("auto is all extensions; leave out the other names")
+		case name != Auto && !slices.ContainsFunc(Known(), isName):
+			return fmt.Errorf("the extensions are %s; there is no %s", strings.Join(Known(), ", "), name)
+		case slices.ContainsFunc(names[:i], isName):
+			return fmt.Errorf("%s: named twice", name)
+		}
+	}
+	return nil
 }
 
 // Offer is what is answered in front of a backend with certain capabilities.
@@ -84,17 +117,22 @@ type Offer struct {
 	// Capabilities are those to be listed besides the backend's.
 	Capabilities []string
 
+	cfg      *Config
 	native   map[string]bool
 	commands map[string]handler
-	// answers has the names of the extensions.
-	answers map[string]bool
 	// asciiOnly says that the backend has refused to search in UTF-8.
 	asciiOnly atomic.Bool
-	// uid says that there are commands that begin with UID.
-	uid relay.Interest
-
-	cache *Cache
+	cache     *Cache
 }
+
+// IsEmpty says whether nothing is to be answered.
+func (o *Offer) IsEmpty() bool { return len(o.commands) == 0 }
+
+// answers says whether an extension is answered here.
+func (o *Offer) answers(name string) bool { return slices.Contains(o.Capabilities, name) }
+
+// Has says whether the backend has a capability by itself.
+func (o *Offer) Has(capability string) bool { return o.native[capability] }
 
 // Offer returns what is answered for a backend that has these capabilities after
 // login.
@@ -123,29 +161,25 @@ func (cfg *Config) Offer(caps []string) *Offer {
 }
 
 func (cfg *Config) makeOffer(native map[string]bool) *Offer {
-	o := &Offer{native: native, commands: make(map[string]handler), answers: make(map[string]bool), cache: cfg.Cache}
+	o := &Offer{cfg: cfg, native: native, commands: make(map[string]handler), cache: cfg.Cache}
 	for _, f := range features {
-		if !cfg.wants(f.name) || !f.lacking(native) {
+		if !cfg.wants(f) || !f.lacking(native) || slices.Contains(o.Capabilities, f.instead) {
 			continue
 		}
 		o.Capabilities = append(o.Capabilities, f.name)
-		o.answers[f.name] = true
 		for name, h := range f.commands {
 			o.commands[name] = o.commands[name].or(h)
-			if strings.HasPrefix(name, "UID ") {
-				o.uid = relay.Whole
-			}
 		}
 	}
-	if len(o.commands) > 0 {
+	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
 	}
 	return o
 }
 
 // wants says whether an extension is to be answered if it is lacking.
-func (cfg *Config) wants(name string) bool {
-	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto || strings.EqualFold(n, name) })
+func (cfg *Config) wants(f *feature) bool {
+	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto && !f.byName || strings.EqualFold(n, f.name) })
 }
 
 // lacking says whether a backend lacks the extension, and has what it needs.
@@ -191,9 +225,6 @@ func NewSession(o *Offer) *Session { return &Session{offer: o} }
 // Wants implements relay.Extension.
 func (s *Session) Wants(name []byte) relay.Interest {
 	interest := s.offer.commands[string(name)].interest
-	if string(name) == "UID" {
-		interest = s.offer.uid
-	}
 	if interest == relay.Pass && len(s.held) > 0 {
 		return relay.Head
 	}
@@ -211,7 +242,7 @@ func (s *Session) Plan(text []byte) func(*relay.Turn) error {
 
 // planFor returns how a command is carried out; nil to have it passed on.
 func (s *Session) planFor(c *command) func(*relay.Turn) error {
-	if s.offer.answers["SEARCHRES"] {
+	if s.offer.answers("SEARCHRES") {
 		if plan := useSaved(s, c); plan != nil {
 			return plan
 		}

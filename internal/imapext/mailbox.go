@@ -1,6 +1,7 @@
 package imapext
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
@@ -24,6 +25,13 @@ var selecting = map[string]handler{
 	"EXAMINE":  {relay.Whole, selectMailbox},
 	"CLOSE":    {relay.Whole, leaveMailbox},
 	"UNSELECT": {relay.Whole, leaveMailbox},
+}
+
+// withMailbox returns commands together with those by which the mailbox is known.
+func withMailbox(commands map[string]handler) map[string]handler {
+	all := maps.Clone(selecting)
+	maps.Copy(all, commands)
+	return all
 }
 
 // selectMailbox carries out SELECT and EXAMINE. Whatever the answer is, the mailbox from
@@ -75,6 +83,9 @@ func hasCode(text, code string) bool {
 
 // leaveMailbox carries out CLOSE and UNSELECT.
 func leaveMailbox(s *Session, c *command) func(*relay.Turn) error {
+	if c.name == "UNSELECT" && s.offer.answers("UNSELECT") {
+		return unselect(s, c)
+	}
 	return func(t *relay.Turn) error {
 		status, err := s.repeat(t, c, nil)
 		if err != nil {

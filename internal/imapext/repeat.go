@@ -8,8 +8,14 @@ import (
 
 // repeat puts the client's own command to the backend, under a tag of ours.
 func (s *Session) repeat(t *relay.Turn, c *command, each func([]byte) error) (relay.Status, error) {
-	_, text, _ := bytes.Cut(bytes.TrimRight(c.text, "\r\n"), []byte{' '})
+	_, text, _ := bytes.Cut(withoutEnd(c.text), []byte{' '})
 	return t.Ask(each, parts(text)...)
+}
+
+// withoutEnd returns a text without its line end. Others may be the last bytes of a
+// literal.
+func withoutEnd(text []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(text, []byte{'\n'}), []byte{'\r'})
 }
 
 // parts takes the text of a command apart into text and literals.

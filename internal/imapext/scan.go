@@ -24,7 +24,7 @@ type command struct {
 
 // parseCommand reads tag and name.
 func parseCommand(text []byte) *command {
-	c := &command{text: text, args: scanner{rest: bytes.TrimRight(text, "\r\n")}}
+	c := &command{text: text, args: scanner{rest: withoutEnd(text)}}
 	c.tag = c.args.word()
 	c.name = strings.ToUpper(c.args.word())
 	if c.name == "UID" {

@@ -92,7 +92,7 @@ func search(s *Session, c *command) func(*relay.Turn) error {
 // refuseReturn is for a RETURN that is not understood: if the backend knows none, it is
 // refused here.
 func (s *Session) refuseReturn(c *command) func(*relay.Turn) error {
-	if !s.offer.answers["ESEARCH"] {
+	if !s.offer.answers("ESEARCH") {
 		return nil
 	}
 	return func(t *relay.Turn) error { return t.Tellf("%s BAD Unknown or broken result options.", c.tag) }
@@ -104,8 +104,8 @@ func (s *Session) needsReturn(r *returnOptions) bool {
 		return false
 	}
 	answers := s.offer.answers
-	return answers["ESEARCH"] || r.save && answers["SEARCHRES"] ||
-		(r.partial != "" || r.update || r.context) && answers["CONTEXT=SEARCH"]
+	return answers("ESEARCH") || r.save && answers("SEARCHRES") ||
+		(r.partial != "" || r.update || r.context) && answers("CONTEXT=SEARCH")
 }
 
 // parseCharset takes CHARSET with its name, and the space behind it. Without it the name

@@ -32,14 +32,14 @@ func (s *Session) needs(cr *criteria) bool {
 		return false
 	}
 	answers := s.offer.answers
-	return answers["I18NLEVEL=1"] && cr.charset != "" || cr.key.any(func(k *searchKey) bool {
+	return answers("I18NLEVEL=1") && cr.charset != "" || cr.key.any(func(k *searchKey) bool {
 		switch {
 		case k.op == searchFuzzy:
-			return answers["SEARCH=FUZZY"]
+			return answers("SEARCH=FUZZY")
 		case k.name == savedResult:
-			return answers["SEARCHRES"]
+			return answers("SEARCHRES")
 		case k.name == "OLDER" || k.name == "YOUNGER":
-			return answers["WITHIN"]
+			return answers("WITHIN")
 		}
 		return false
 	})
@@ -70,7 +70,7 @@ func (s *Session) find(t *relay.Turn, cr *criteria, want wanted) (*found, relay.
 		return s.findRaw(t, cr, want)
 	}
 	charset := cr.charset
-	mine := s.offer.answers["I18NLEVEL=1"]
+	mine := s.offer.answers("I18NLEVEL=1")
 	if mine && (charset == "" || isUTF8(charset)) && cr.key.isASCII() {
 		charset = ""
 	}

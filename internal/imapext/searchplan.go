@@ -60,7 +60,7 @@ func (k *searchKey) ours() bool {
 // replaced. ascii says that it only knows US-ASCII.
 func (s *Session) prepare(k *searchKey, now time.Time, ascii bool) *searchKey {
 	switch {
-	case k.op == searchFuzzy && s.offer.answers["SEARCH=FUZZY"]:
+	case k.op == searchFuzzy && s.offer.answers("SEARCH=FUZZY"):
 		return s.prepare(k.subs[0], now, ascii)
 	case k.op == searchFuzzy:
 		if sub := s.prepare(k.subs[0], now, ascii); !sub.ours() {
@@ -74,9 +74,9 @@ func (s *Session) prepare(k *searchKey, now time.Time, ascii bool) *searchKey {
 			subs[i] = s.prepare(sub, now, ascii)
 		}
 		return combine(k.op, subs)
-	case k.name == savedResult && s.offer.answers["SEARCHRES"]:
+	case k.name == savedResult && s.offer.answers("SEARCHRES"):
 		return s.savedKey()
-	case (k.name == "OLDER" || k.name == "YOUNGER") && s.offer.answers["WITHIN"]:
+	case (k.name == "OLDER" || k.name == "YOUNGER") && s.offer.answers("WITHIN"):
 		return within(k, now)
 	case ascii && !k.isASCII():
 		return textLeaf(k)

@@ -26,7 +26,7 @@ const maxSaved = 8 << 10
 
 // save saves what was found. If the search has failed, nothing is saved any more.
 func (s *Session) save(t *relay.Turn, ret *returnOptions, f *found, status relay.Status) (relay.Status, error) {
-	if !s.offer.answers["SEARCHRES"] {
+	if !s.offer.answers("SEARCHRES") {
 		return s.saveThere(t, ret, f, status)
 	}
 	if s.mailbox == nil || status.Bad {

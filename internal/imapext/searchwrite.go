@@ -60,24 +60,18 @@ func (c *criteriaText) leaf(k *searchKey) {
 		case 's':
 			c.string(arg)
 		case 'q':
-			c.text(`"` + quoting.Replace(arg) + `"`)
+			c.text(quote(arg))
 		default:
 			c.text(arg)
 		}
 	}
 }
 
-// quoting puts a backslash where a quoted string needs one.
-var quoting = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-// maxQuoted is the length of the longest string that is quoted.
-const maxQuoted = 200
-
 // string adds a string in a form that every server understands: some do not know of a
 // backslash in quotes.
 func (c *criteriaText) string(text string) {
-	if len(text) <= maxQuoted && isASCII(text) && !strings.ContainsAny(text, "\x00\r\n\"\\") {
-		c.text(`"` + text + `"`)
+	if quotable(text) && !strings.ContainsAny(text, `"\`) {
+		c.text(quote(text))
 		return
 	}
 	c.parts = append(c.parts, text, "")

@@ -5,8 +5,8 @@ package relay
 type Extension interface {
 	// Wants says how much of a command is to be withheld from the backend until Plan has
 	// looked at it. It is asked for each command that the relay does not answer in any
-	// case. The name is in upper case and valid during the call only; a name of more
-	// than 16 bytes is not asked for.
+	// case. The name is in upper case, such as "SORT" and "UID SORT", and valid during the
+	// call only; a name of more than 16 bytes is not asked for.
 	Wants(name []byte) Interest
 	// Plan looks at what was withheld. The command is passed on as it is if there is no
 	// plan for it, and else carried out by the plan. Literals in it are announced in the
@@ -70,7 +70,6 @@ func (c *commands) endGathered(literal, follows bool) event {
 		return c.endDropped(literal, follows)
 	case !literal || c.gathered.interest == Head:
 		c.state, c.drop = atCommand, false
-		c.ledger.commands.Add(1)
 		return gathered
 	case !l.canonical || l.size > maxLiteral:
 		_, ev := c.fail(faultLiteral)

@@ -49,6 +49,7 @@ func (u *upward) carryOut(d *direction, rest []byte) ([]byte, error) {
 		}
 	}
 	if command == nil {
+		s.ledger.commands.Add(1)
 		return rest, nil
 	}
 	g.forwarding = true
@@ -168,7 +169,7 @@ func (w *downward) attendTo(d *direction, rest []byte) ([]byte, error) {
 			err = ErrKicked
 		}
 		if turn != nil {
-			rest, err = turn.run(w, d, rest, err)
+			rest, err = turn.carryOut(w, d, rest, err)
 		}
 		if err != nil {
 			return nil, err

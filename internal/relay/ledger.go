@@ -100,7 +100,7 @@ func (l *ledger) awaitRoom(tag uint32) bool {
 }
 
 // awaitQuiet returns once no command is under way, and notes that an extension has
-// its turn until endTurn; or false if that never comes.
+// its turn until setTurning(false); or false if that never comes.
 func (l *ledger) awaitQuiet() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,10 +111,11 @@ func (l *ledger) awaitQuiet() bool {
 	return !l.closed
 }
 
-func (l *ledger) endTurn() {
+// setTurning notes whether an extension has something to do.
+func (l *ledger) setTurning(turning bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.turning = false
+	l.turning = turning
 }
 
 // expect notes that the line about to be sent is to be waited for. A command

@@ -62,6 +62,8 @@ type Options struct {
 	// those of the client.
 	Extension Extension
 	// LiteralPlus says that the backend takes literals without invitation (RFC 7888).
+	// With an Extension it is asked about each of them otherwise, so that the client may
+	// send them in any case.
 	LiteralPlus bool
 }
 
