@@ -11,10 +11,6 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
 
-// maxSetText is the length of the longest set of numbers in a command to a backend.
-// Exchange takes commands of 10,240 bytes.
-const maxSetText = 8000
-
 // maxHits is how many messages a backend may find.
 const maxHits = 5_000_000
 

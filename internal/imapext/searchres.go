@@ -21,8 +21,13 @@ var withSets = map[string]handler{
 	"UID EXPUNGE": {relay.Whole, nil},
 }
 
-// maxSaved is how many runs of numbers are saved in a session.
-const maxSaved = 8 << 10
+const (
+	// maxSaved is how many runs of numbers are saved in a session.
+	maxSaved = 8 << 10
+	// maxSavedLine is how long a set of them may be in a command that must not be cut into
+	// pieces, in bytes.
+	maxSavedLine = 2 * maxSetLine
+)
 
 // save saves what was found. If the search has failed, nothing is saved any more.
 func (s *Session) save(t *relay.Turn, ret *returnOptions, f *found, status relay.Status) (relay.Status, error) {
@@ -52,7 +57,7 @@ func (s *Session) saveThere(t *relay.Turn, ret *returnOptions, f *found, status 
 	key, refused := matchNone, status
 	if status.OK && len(f.uids) > 0 {
 		set := numbersOf(ret.saves(f.uids)).text()
-		if len(set) <= maxSetText {
+		if len(set) <= maxSavedLine {
 			key = &searchKey{name: "UID", args: []string{set}}
 		} else {
 			refused = relay.Status{Text: "[NOTSAVED] The result is too large to be saved."}
@@ -76,7 +81,7 @@ func (s *Session) savedKey() *searchKey {
 		return matchNone
 	}
 	saved := s.mailbox.saved
-	if set := saved.text(); len(set) <= maxSetText/2 {
+	if set := saved.text(); len(set) <= maxSetLine {
 		return &searchKey{name: "UID", args: []string{set}}
 	}
 	return &searchKey{name: savedResult, exact: &matcher{needs: needsDates, matches: func(c *candidate) bool {
@@ -121,7 +126,7 @@ func useSaved(s *Session, c *command) func(*relay.Turn) error {
 func (s *Session) numberSaved(t *relay.Turn, set *string) (relay.Status, error) {
 	var ids []uint32
 	var status relay.Status
-	for piece := range piecesOf(*set, maxSetText) {
+	for _, piece := range cutSet(*set) {
 		h, st, err := s.askSearch(t, false, "", &searchKey{name: "UID", args: []string{piece}})
 		if status = st; err != nil || !status.OK {
 			return status, err
@@ -139,15 +144,16 @@ func (s *Session) numberSaved(t *relay.Turn, set *string) (relay.Status, error) 
 // inSets carries out a command on a set of messages, in several pieces if it is too long
 // for one. The last piece is passed on, so that what it answers need not be held.
 func (s *Session) inSets(t *relay.Turn, c *command, name, set, rest string) error {
-	if len(set) > maxSetText && (strings.HasSuffix(name, "COPY") || strings.HasSuffix(name, "MOVE")) {
+	if len(set) > maxSavedLine && (strings.HasSuffix(name, "COPY") || strings.HasSuffix(name, "MOVE")) {
 		// Part of it would be no answer: all is copied, or nothing.
 		return t.Tellf("%s NO [LIMIT] Too many messages at once.", c.tag)
 	}
-	for piece := range piecesOf(set, maxSetText) {
-		if set = set[len(piece):]; set == "" {
-			return s.goOn(t, parseCommand([]byte(c.tag+" "+name+" "+piece+rest)))
-		}
-		set = set[1:]
+	pieces := []string{set}
+	if len(set) > maxSavedLine {
+		pieces = cutSet(set)
+	}
+	last := len(pieces) - 1
+	for _, piece := range pieces[:last] {
 		all := parts([]byte(rest))
 		all[0] = name + " " + piece + all[0]
 		all[len(all)-1] = strings.TrimRight(all[len(all)-1], "\r\n")
@@ -159,7 +165,7 @@ func (s *Session) inSets(t *relay.Turn, c *command, name, set, rest string) erro
 			return t.Tellf("%s %s", c.tag, status)
 		}
 	}
-	return nil
+	return s.goOn(t, parseCommand([]byte(c.tag+" "+name+" "+pieces[last]+rest)))
 }
 
 // goOn carries a command out in the place of another: by another feature, or by the

@@ -170,19 +170,20 @@ func TestManySaved(t *testing.T) {
 		fmt.Fprintf(&line, " %d", n)
 	}
 	all := string(appendNumbers(nil, numbers))
-	first, second := all[:7*1142+6], all[7*1143:] // numbers have 6 digits
+	pieces := cutSet(all)
+	first, second, third := pieces[0], pieces[1], pieces[2]
 	save := step{"a UID SEARCH RETURN (SAVE) SEEN\r\n", []ask{{"UID SEARCH SEEN", "* SEARCH" + line.String() + "\r\n", "OK found"}}, "a OK found\r\n"}
 	dialog(
 		t, "ESEARCH SEARCHRES", selects, save,
 		step{
 			"b UID FETCH $ (FLAGS)\r\n",
-			[]ask{{"UID FETCH " + first + " (FLAGS)", "* 5 FETCH (UID 5 FLAGS ())\r\n", "OK"}, {"UID FETCH " + second + " (FLAGS)", "", "OK done"}},
+			[]ask{{"UID FETCH " + first + " (FLAGS)", "* 5 FETCH (UID 5 FLAGS ())\r\n", "OK"}, {"UID FETCH " + second + " (FLAGS)", "", "OK"}, {"UID FETCH " + third + " (FLAGS)", "", "OK done"}},
 			"* 5 FETCH (UID 5 FLAGS ())\r\nb OK done\r\n",
 		},
 		step{"c UID STORE $ FLAGS ()\r\n", []ask{{"UID STORE " + first + " FLAGS ()", "", "NO Not now"}}, "c NO Not now\r\n"},
 		step{
 			"d FETCH $ FLAGS\r\n",
-			[]ask{{"SEARCH UID " + first, "* SEARCH 1\r\n", "OK"}, {"SEARCH UID " + second, "* SEARCH 2\r\n", "OK"}, {"FETCH 1:2 FLAGS", "", "OK done"}},
+			[]ask{{"SEARCH UID " + first, "* SEARCH 1\r\n", "OK"}, {"SEARCH UID " + second, "* SEARCH 2\r\n", "OK"}, {"SEARCH UID " + third, "* SEARCH\r\n", "OK"}, {"FETCH 1:2 FLAGS", "", "OK done"}},
 			"d OK done\r\n",
 		},
 		step{says: "e COPY $ x\r\n", gets: "e NO [LIMIT] Too many messages at once.\r\n"},

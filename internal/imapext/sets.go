@@ -1,10 +1,6 @@
 package imapext
 
-import (
-	"iter"
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // text returns the set as commands have it.
 func (set numbers) text() string {
@@ -19,29 +15,6 @@ func (set numbers) text() string {
 		}
 	}
 	return string(out)
-}
-
-// piecesOf yields the text of a set in pieces of at most so many bytes, or of one
-// element.
-func piecesOf(set string, size int) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for set != "" {
-			piece := set
-			if len(set) > size {
-				end := strings.LastIndexByte(set[:size+1], ',')
-				if end < 0 {
-					end = strings.IndexByte(set, ',')
-				}
-				if end >= 0 {
-					piece = set[:end]
-				}
-			}
-			if !yield(piece) {
-				return
-			}
-			set = strings.TrimPrefix(set[len(piece):], ",")
-		}
-	}
 }
 
 func formatNumber(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
