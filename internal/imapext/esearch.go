@@ -107,7 +107,7 @@ func (r *returnOptions) part(ids []uint32) []uint32 {
 // appendResult appends an ESEARCH response for messages that were found, which are in
 // the order in which they are returned. A modseq of 0 is none.
 func (r *returnOptions) appendResult(dst []byte, c *command, ids []uint32, modseq uint64) []byte {
-	dst = append(append(append(dst, `* ESEARCH (TAG "`...), c.tag...), `")`...)
+	dst = append(append(append(dst, "* ESEARCH (TAG "...), quote(c.tag)...), ')')
 	if c.uid {
 		dst = append(dst, " UID"...)
 	}

@@ -127,6 +127,7 @@ func TestHeldExpunge(t *testing.T) {
 		{"b NOOP\r\n", []ask{{"NOOP", "", "OK done"}}, told + "b OK done\r\n"},
 		{"b LOGOUT\r\n", []ask{{"LOGOUT", "* BYE\r\n", "OK done"}}, told + "* BYE\r\nb OK done\r\n"},
 		{"b UID SEARCH RETURN () SEEN\r\n", []ask{{"UID SEARCH SEEN", "* SEARCH 5\r\n", "OK done"}}, told + "* ESEARCH (TAG \"b\") UID ALL 5\r\nb OK done\r\n"},
+		{says: "b COPY 6 {1+}\r\nx\r\n", gets: told + "b NO [EXPUNGEISSUED] Messages have gone meanwhile.\r\n"},
 		{"b APPEND x {3+}\r\nabc\r\n", []ask{{"APPEND x {3+}\r\nabc", "", "OK done"}}, told + "b OK done\r\n"},
 	} {
 		dialog(t, "ESEARCH", search, test, step{"c NOOP\r\n", []ask{{"NOOP", "", "OK done"}}, "c OK done\r\n"})

@@ -225,10 +225,13 @@ func NewSession(o *Offer) *Session { return &Session{offer: o} }
 // Wants implements relay.Extension.
 func (s *Session) Wants(name []byte) relay.Interest {
 	interest := s.offer.commands[string(name)].interest
-	if interest == relay.Pass && len(s.held) > 0 {
-		return relay.Head
+	switch {
+	case interest != relay.Pass || len(s.held) == 0:
+		return interest
+	case byNumber[string(name)]:
+		return relay.Whole
 	}
-	return interest
+	return relay.Head
 }
 
 // Plan implements relay.Extension.

@@ -117,7 +117,7 @@ func parseCharset(s *scanner) (string, error) {
 	}
 	rest.spaces()
 	name, err := rest.astring()
-	if err != nil || !isFieldName(name) || !rest.take(' ') {
+	if err != nil || !rest.take(' ') {
 		return "", errSyntax
 	}
 	rest.spaces()
@@ -142,7 +142,7 @@ func (s *Session) tellFound(t *relay.Turn, c *command, ret *returnOptions, f *fo
 		return t.Tell(append(line, "\r\n"...))
 	}
 	if ret.update {
-		if err := t.Tellf(`* NO [NOUPDATE "%s"] Changes of the result are not told.`, c.tag); err != nil {
+		if err := t.Tellf("* NO [NOUPDATE %s] Changes of the result are not told.", quote(c.tag)); err != nil {
 			return err
 		}
 	}

@@ -66,6 +66,9 @@ type found struct {
 
 // find looks for messages. If the status is not OK, it is to be told to the client.
 func (s *Session) find(t *relay.Turn, cr *criteria, want wanted) (*found, relay.Status, error) {
+	if cr.charset != "" && !isFieldName(cr.charset) {
+		return nil, unknownCharset, nil
+	}
 	if cr.key == nil {
 		return s.findRaw(t, cr, want)
 	}
@@ -81,12 +84,15 @@ func (s *Session) find(t *relay.Turn, cr *criteria, want wanted) (*found, relay.
 			return f, status, err
 		}
 		if !isUTF8(charset) {
-			return nil, relay.Status{Text: "[BADCHARSET (US-ASCII UTF-8)] This charset is not known."}, nil
+			return nil, unknownCharset, nil
 		}
 		s.offer.asciiOnly.Store(true)
 	}
 	return s.findBy(t, s.prepare(cr.key, s.now(), true), "", want)
 }
+
+// unknownCharset refuses a charset.
+var unknownCharset = relay.Status{Text: "[BADCHARSET (US-ASCII UTF-8)] This charset is not known."}
 
 func isUTF8(charset string) bool {
 	return strings.EqualFold(charset, "UTF-8") || strings.EqualFold(charset, "US-ASCII")

@@ -30,6 +30,7 @@ func TestSearchUTF8(t *testing.T) {
 			// What is in ASCII needs no charset.
 			step{"a SEARCH CHARSET UTF-8 SUBJECT x\r\n", []ask{{`SEARCH SUBJECT "x"`, "* SEARCH 1\r\n", "OK"}}, "* SEARCH 1\r\na OK \r\n"},
 			step{"b SEARCH CHARSET X-UNKNOWN SUBJECT x\r\n", []ask{{`SEARCH CHARSET X-UNKNOWN SUBJECT "x"`, "", refusal}}, "b NO [BADCHARSET (US-ASCII UTF-8)] This charset is not known.\r\n"},
+			step{says: "b SEARCH CHARSET {13+}\r\nx ALL\r\nc NOOP SUBJECT ä\r\n", gets: "b NO [BADCHARSET (US-ASCII UTF-8)] This charset is not known.\r\n"},
 			step{
 				"c SEARCH CHARSET UTF-8 UNSEEN " + grüße + "\r\n",
 				[]ask{
