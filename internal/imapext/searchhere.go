@@ -1,6 +1,7 @@
 package imapext
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -213,7 +214,7 @@ func (h *here) open() []uint32 {
 
 // candidate returns the one with a number; nil if there is none that is undecided.
 func (h *here) candidate(number uint32) *candidate {
-	i, there := slices.BinarySearchFunc(h.candidates, number, func(c candidate, n uint32) int { return int(c.number) - int(n) })
+	i, there := slices.BinarySearchFunc(h.candidates, number, func(c candidate, n uint32) int { return cmp.Compare(c.number, n) })
 	if !there || h.candidates[i].verdict != undecided {
 		return nil
 	}

@@ -148,6 +148,22 @@ func TestSearchRes(t *testing.T) {
 	})
 }
 
+// TestMoveSaved has MOVE answered here, too.
+func TestMoveSaved(t *testing.T) {
+	dialogBefore(
+		t, "IMAP4rev1 LITERAL+ UIDPLUS", "ESEARCH SEARCHRES MOVE", selects, saving("a", "SEEN", "2", "2 14"),
+		step{
+			"b MOVE $ x\r\n",
+			[]ask{
+				{`UID COPY 14 "x"`, "", "OK [COPYUID 5 14 20] done"}, {`UID STORE 14 +FLAGS.SILENT (\Deleted)`, "", "OK"},
+				{"UID EXPUNGE 14", "* 2 EXPUNGE\r\n", "OK"},
+			},
+			"* OK [COPYUID 5 14 20] Done.\r\n* 2 EXPUNGE\r\nb OK Move completed.\r\n",
+		},
+		step{"c UID SEARCH $\r\n", []ask{{"UID SEARCH UID 14", "* SEARCH\r\n", "OK done"}}, "* SEARCH\r\nc OK done\r\n"},
+	)
+}
+
 // TestSavedThere has a backend that knows $ save what was found here.
 func TestSavedThere(t *testing.T) {
 	save := func(key string) ask { return ask{"SEARCH RETURN (SAVE) " + key, "", "OK saved"} }
