@@ -8,6 +8,7 @@ package imapext
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -54,7 +55,7 @@ func (h handler) or(other handler) handler {
 
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
-	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving,
+	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving, compressing,
 	esearch, searchResult, searchWithin, searchFuzzily, searchUTF8, searchContext,
 	sortPlain, sortDisplay, sortExtended, sortContext, threadSubjects, threadReplies, threadRefer,
 }
@@ -173,6 +174,9 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 	}
 	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
+		if native[compressing.name] {
+			maps.Copy(o.commands, compressing.commands)
+		}
 	}
 	return o
 }
@@ -206,6 +210,8 @@ type Session struct {
 	offer *Offer
 	// mailbox is what is selected; nil if nothing is.
 	mailbox *mailbox
+	// compressed says that the client and we compress what we say.
+	compressed bool
 	// held is what a backend has said too early.
 	held []byte
 	// clock tells the time; nil is time.Now.

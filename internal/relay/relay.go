@@ -158,7 +158,10 @@ func New(client, backend Leg, o Options) *Session {
 	s.up = direction{
 		session: s, src: client.Conn, dst: backend.Conn, pending: client.Pending, raw: socketOf(client.Conn),
 		flow: &upward{session: s, scan: commands{
-			ledger: s.ledger, strict: &s.strict, hook: &refusals{strict: &s.strict, next: o.Interceptor},
+			ledger: s.ledger, strict: &s.strict, hook: &refusals{
+				strict: &s.strict, next: o.Interceptor,
+				compresses: o.Extension != nil && o.Extension.Wants([]byte("COMPRESS")) != Pass,
+			},
 			gathered: gathering{extension: o.Extension, polite: !o.LiteralPlus},
 		}},
 	}

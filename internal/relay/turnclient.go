@@ -95,6 +95,14 @@ func (c *heldConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// NetConn returns the connection below all others.
+func (c *heldConn) NetConn() net.Conn {
+	if inner, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		return inner.NetConn()
+	}
+	return c.Conn
+}
+
 // CloseWrite ends the sending side.
 func (c *heldConn) CloseWrite() error {
 	if cw, ok := c.Conn.(closeWriter); ok {
