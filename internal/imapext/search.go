@@ -28,8 +28,9 @@ type searchKey struct {
 	// the saved result is savedResult.
 	name string
 	args []string
-	// exact is of a leaf that is answered here.
+	// exact is of a leaf that is answered here, and mixed of what has such parts.
 	exact *matcher
+	mixed bool
 }
 
 // savedResult is the result that was saved (RFC 5182).

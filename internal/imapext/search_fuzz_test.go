@@ -62,7 +62,7 @@ func checkPrepared(t *testing.T, key *searchKey) {
 	s := NewSession((&Config{Names: []string{Auto}}).Offer([]string{"IMAP4REV1"}))
 	s.mailbox = &mailbox{saved: numbers{{5, 7}, {9, 9}}}
 	for _, ascii := range []bool{true, false} {
-		prepared := s.prepare(key, time.Unix(1_795_000_000, 0), ascii)
+		prepared := s.prepare(key, time.Unix(1_795_000_000, 0), ascii).condensed()
 		check := func(k *searchKey) {
 			k.each(func(k *searchKey) {
 				if k.exact != nil || k.op == searchFuzzy || k.name == savedResult || k.name == "OLDER" || k.name == "YOUNGER" {

@@ -78,12 +78,11 @@ type here struct {
 // findHere looks for what matches a program of which a part is answered here: the backend
 // tells which messages may match, and these are looked at, the cheap way first.
 func (s *Session) findHere(t *relay.Turn, key *searchKey, charset string, want wanted) (*found, relay.Status, error) {
-	h := &here{session: s, turn: t, key: key, want: want, nativeHits: make(map[*searchKey][]uint32)}
+	h := &here{session: s, turn: t, key: key.condensed(), want: want, nativeHits: make(map[*searchKey][]uint32)}
 	if !h.measure() {
 		return nil, relay.Status{Text: "[LIMIT] The search is too complex."}, nil
 	}
-	relaxed := key.relax(false)
-	may, status, err := s.askSearch(t, false, charset, relaxed)
+	may, status, err := s.askSearch(t, false, charset, h.key.relax(false))
 	if err != nil || !status.OK {
 		return nil, status, err
 	}
@@ -171,7 +170,7 @@ func (h *here) eval(k *searchKey, c *candidate, settled bool) verdict {
 		return verdictOf(k.exact.matches(c))
 	case k == matchAll:
 		return matched
-	case !k.ours():
+	case k.native():
 		if settled {
 			return matched
 		}

@@ -56,6 +56,30 @@ func (k *searchKey) ours() bool {
 	return k.any(func(k *searchKey) bool { return k.exact != nil })
 }
 
+// condensed returns a program as it is evaluated: what has parts that are ours is marked,
+// and in a list all that is for the backend is one part. So its size does not depend on
+// that.
+func (k *searchKey) condensed() *searchKey {
+	if !k.ours() || k.exact != nil {
+		return k
+	}
+	out, native := &searchKey{op: k.op, mixed: true}, &searchKey{op: searchAnd}
+	for _, sub := range k.subs {
+		if k.op == searchAnd && !sub.ours() {
+			native.subs = append(native.subs, sub)
+			continue
+		}
+		out.subs = append(out.subs, sub.condensed())
+	}
+	if len(native.subs) > 0 {
+		out.subs = slices.Insert(out.subs, 0, native.simple())
+	}
+	return out
+}
+
+// native says whether a part of a condensed program is for the backend.
+func (k *searchKey) native() bool { return k.exact == nil && !k.mixed }
+
 // prepare returns a program as it is carried out: what the backend does not know is
 // replaced. ascii says that it only knows US-ASCII.
 func (s *Session) prepare(k *searchKey, now time.Time, ascii bool) *searchKey {
@@ -136,9 +160,9 @@ func (k *searchKey) relax(not bool) *searchKey {
 		return k.exact.may
 	case k.exact != nil:
 		return matchAll
-	case !k.ours() && not:
+	case k.native() && not:
 		return combine(searchNot, []*searchKey{k})
-	case !k.ours():
+	case k.native():
 		return k
 	case k.op == searchNot:
 		return k.subs[0].relax(!not)
@@ -166,7 +190,7 @@ func (k *searchKey) natives(settled bool, f func(*searchKey)) {
 		if k.exact.sure != nil {
 			f(k.exact.sure)
 		}
-	case !k.ours():
+	case k.native():
 		if !settled {
 			f(k)
 		}

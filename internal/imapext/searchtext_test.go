@@ -61,7 +61,7 @@ func TestSearchUTF8(t *testing.T) {
 			step{
 				"g SEARCH CHARSET UTF-8 OR SEEN (FROM ü HEADER X-Y ä CC x) LARGER 5\r\n",
 				[]ask{
-					{"SEARCH OR SEEN CC \"x\" LARGER 5", "* SEARCH 1 2 3 4\r\n", "OK found"},
+					{"SEARCH LARGER 5 OR SEEN CC \"x\"", "* SEARCH 1 2 3 4\r\n", "OK found"},
 					{"SEARCH SEEN", "* SEARCH 1\r\n", "OK found"},
 					{"SEARCH CC \"x\"", "* SEARCH 2 3 4\r\n", "OK found"},
 					{

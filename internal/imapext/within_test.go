@@ -24,7 +24,7 @@ func TestWithin(t *testing.T) {
 		{
 			"UID SEARCH YOUNGER 3600 UNSEEN",
 			[]ask{
-				{"SEARCH SINCE 22-Nov-2026 UNSEEN", "* SEARCH 5 6 7\r\n", "OK found"},
+				{"SEARCH UNSEEN SINCE 22-Nov-2026", "* SEARCH 5 6 7\r\n", "OK found"},
 				{"FETCH 5:7" + items, dates, "OK"},
 				{"FETCH 5:6 (UID)", "* 6 FETCH (UID 16)\r\n* 3 FETCH (FLAGS (\\Seen))\r\n* 5 FETCH (UID 15 FLAGS (\\Seen))\r\n", "OK"},
 			},
