@@ -56,6 +56,7 @@ func (h handler) or(other handler) handler {
 // features are all extensions, in the order in which they are listed.
 var features = []*feature{
 	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving, compressing,
+	appendingMany, replacing,
 	esearch, searchResult, searchWithin, searchFuzzily, searchUTF8, searchContext,
 	sortPlain, sortDisplay, sortExtended, sortContext, threadSubjects, threadReplies, threadRefer,
 }

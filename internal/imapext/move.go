@@ -24,8 +24,11 @@ func move(s *Session, c *command) func(*relay.Turn) error {
 		return c.bad()
 	}
 	return func(t *relay.Turn) error {
-		if refused, err := s.cannotChange(t, c); refused {
-			return err
+		switch {
+		case s.mailbox == nil:
+			return t.Tellf("%s BAD No mailbox selected.", c.tag)
+		case s.mailbox.readOnly:
+			return t.Tellf("%s NO [READ-ONLY] The mailbox is open for reading only.", c.tag)
 		}
 		uids, code, status, err := copyMessages(t, c.uid, set, to)
 		switch {
@@ -47,18 +50,6 @@ func move(s *Session, c *command) func(*relay.Turn) error {
 		}
 		return t.Tellf("%s OK Move completed.", c.tag)
 	}
-}
-
-// cannotChange refuses a command that removes messages where there are none, or where
-// they are open for reading only.
-func (s *Session) cannotChange(t *relay.Turn, c *command) (refused bool, err error) {
-	switch {
-	case s.mailbox == nil:
-		return true, t.Tellf("%s BAD No mailbox selected.", c.tag)
-	case s.mailbox.readOnly:
-		return true, t.Tellf("%s NO [READ-ONLY] The mailbox is open for reading only.", c.tag)
-	}
-	return false, nil
 }
 
 // copyMessages copies messages and returns the UIDs of those that were, and the response

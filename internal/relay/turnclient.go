@@ -45,26 +45,36 @@ func (t *Turn) listen(until time.Time) error {
 	return err
 }
 
-// CopyLiteral sends the backend so many bytes of the client.
-func (t *Turn) CopyLiteral(size int64) error {
+// ClientLiteral reads so many bytes of the client. each gets them piece by piece, and may
+// keep none. What was told is sent before.
+func (t *Turn) ClientLiteral(size int64, each func(p []byte) error) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	in := &t.client
 	for {
 		n := int(min(size, int64(len(in.held))))
-		t.in = append(t.in, in.held[:n]...)
+		if n > 0 {
+			if err := each(in.held[:n]); err != nil {
+				return err
+			}
+		}
 		in.held, size = in.held[n:], size-int64(n)
 		if size == 0 {
 			return nil
-		}
-		if err := t.send(); err != nil {
-			return err
 		}
 		if err := t.listen(time.Now().Add(turnTimeout)); err != nil {
 			return err
 		}
 	}
+}
+
+// CopyLiteral sends the backend so many bytes of the client.
+func (t *Turn) CopyLiteral(size int64) error {
+	if err := t.send(); err != nil {
+		return err
+	}
+	return t.ClientLiteral(size, t.up.write)
 }
 
 // Wrap has everything that client and session say from now on go through what is put
