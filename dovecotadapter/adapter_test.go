@@ -260,7 +260,7 @@ func TestPassdb(t *testing.T) {
 		"modern":           {"dovecot_config_version = 2.4.0\npassdb imap {\nimapc_host = a.example\nimapc {\nssl = imaps\nport = 1993\n}\n}\n", `"dial":"a.example:1993"}],"tls_mode":"implicit"`, ""},
 		"modern, TLS on top": {"dovecot_config_version = 2.4.0\nimapc_ssl = imaps\nimapc_port = 1993\nssl_client_ca_file = /ca.pem\npassdb imap {\nimapc_host = a.example\n}\n",
 			`"upstreams":[{"dial":"a.example:1993"}],"tls_mode":"implicit","tls":{"ca":{"pem_files":["/ca.pem"],"provider":"file"}}`, ""},
-		"modern, host on top":     {"dovecot_config_version = 2.4.0\nimapc_host = a.example\npassdb imap {\nimapc_port = 1993\nimapc_ssl = imaps\n}\n", `"upstreams":[{"dial":"a.example:1993"}],"tls_mode":"implicit"}`, ""},
+		"modern, host on top":     {"dovecot_config_version = 2.4.0\nimapc_host = a.example\npassdb imap {\nimapc_port = 1993\nimapc_ssl = imaps\n}\n", `"upstreams":[{"dial":"a.example:1993"}],"tls_mode":"implicit",`, ""},
 		"modern, port of its own": {"dovecot_config_version = 2.4.0\nimapc_host = a.example\nimapc_ssl = starttls\npassdb imap {\nimapc_port = 1993\n}\n", `"dial":"a.example:1993"`, ""},
 		"modern, two ports":       {"dovecot_config_version = 2.4.0\nimapc_host = a.example\nimapc_ssl = starttls\nimapc_port = 1143\npassdb imap {\nimapc_port = 1993\n}\n", `"dial":"a.example:1143"`, "the connection is made as x.conf:3 says"},
 		"on top, in vain":         {"imapc_port = 1993\nimapc_ssl = imaps\npassdb imap {\nargs = host=a.example ssl=starttls\n}\n", `"dial":"a.example"}`, "there is no imapc_host"},
