@@ -1,0 +1,185 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-imap/caddy-imap/internal/imapext"
+	"github.com/caddy-imap/caddy-imap/internal/imaptest"
+)
+
+// diffRounds are the servers before which we are compared with Dovecot.
+var diffRounds = []twinSettings{
+	{capabilities: "IMAP4rev1 UIDPLUS LITERAL+", delim: "/", layout: ":LAYOUT=fs"},
+	{capabilities: imaptest.ExchangeCapabilities, delim: "/", layout: ":LAYOUT=fs", odd: true},
+	{capabilities: imaptest.BareCapabilities, delim: "."},
+	{capabilities: "IMAP4rev1 UIDPLUS", delim: ".", odd: true},
+}
+
+// diffRoundPrograms is how many programs there are for one mailbox.
+const diffRoundPrograms = 125
+
+// TestExtensionsAsDovecot has random programs of commands carried out by a Dovecot, and
+// by us before a poor server that hands to the same Dovecot what it knows, each on its
+// own copy of the same mailboxes. The answers are the same, but for the reasons in
+// diffReasons.
+//
+// EXT_PROGRAMS is how many programs there are, EXT_MESSAGES how many messages, EXT_SEED
+// repeats a run, and EXT_ROUND just one part of it. With EXT_NATIVE=1 there is Dovecot on
+// both sides.
+func TestExtensionsAsDovecot(t *testing.T) {
+	seed := envNumber(t, "EXT_SEED", uint64(time.Now().UnixNano()))
+	programs := int(envNumber(t, "EXT_PROGRAMS", 500))
+	messages := int(envNumber(t, "EXT_MESSAGES", 250))
+	only := envNumber(t, "EXT_ROUND", 1<<32)
+	t.Logf("EXT_SEED=%d EXT_PROGRAMS=%d EXT_MESSAGES=%d", seed, programs, messages)
+	for n := range (programs + diffRoundPrograms - 1) / diffRoundPrograms {
+		if only != 1<<32 && int(only) != n {
+			continue
+		}
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			r := newDiffRig(t, diffRounds[n%len(diffRounds)], rand.New(rand.NewPCG(seed, uint64(n))), messages)
+			for range min(diffRoundPrograms, programs-n*diffRoundPrograms) {
+				r.program()
+			}
+			figure(t, "%d commands, answered %v; other answers by reasons: %v; %d commands refused by the server behind us", r.commands, r.answers, r.reasons, r.refused())
+		})
+	}
+}
+
+// diffRig is two clients that do the same with two copies of the same mailboxes.
+type diffRig struct {
+	t            *testing.T
+	direct, ours *twin
+	*diffMaker
+	poor *imaptest.Poor
+
+	commands, bad    int
+	answers, reasons map[string]int
+	history          []string
+}
+
+func newDiffRig(t *testing.T, set twinSettings, rnd *rand.Rand, messages int) *diffRig {
+	d := twinsDovecot(t, set, "direct", "ours")
+	filler := newTwin(t, d, "direct")
+	lists := &listRig{t: t, delim: set.delim, rnd: rnd, direct: filler.wire}
+	lists.fill()
+	m := &diffMaker{oddMail: &oddMail{rnd}, lists: lists, start: time.Now()}
+	m.fill(filler, messages)
+	filler.do("LOGOUT")
+	copyHome(t, d, "direct", "ours")
+	r := &diffRig{t: t, diffMaker: m, answers: make(map[string]int), reasons: make(map[string]int)}
+	r.direct = newTwin(t, d, "direct")
+	if os.Getenv("EXT_NATIVE") == "1" {
+		r.ours = newTwin(t, d, "ours")
+		m.offers = imapext.Known()
+		return r
+	}
+	r.ours, m.offers, r.poor = newTwinBehind(t, d, set, diffConfig(), "ours")
+	return r
+}
+
+func diffConfig() *imapext.Config {
+	return &imapext.Config{Names: imapext.Known()}
+}
+
+func (r *diffRig) refused() int {
+	if r.poor == nil {
+		return 0
+	}
+	if os.Getenv("EXT_REFUSED") == "1" {
+		for _, command := range r.poor.Refused() {
+			r.t.Logf("refused: %.300q", command)
+		}
+	}
+	return len(r.poor.Refused())
+}
+
+// program carries out one program.
+func (r *diffRig) program() {
+	r.history = nil
+	r.step(r.selecting())
+	for range 3 + r.IntN(5) {
+		r.step(r.diffMaker.step())
+	}
+}
+
+// step carries out one command on both sides.
+func (r *diffRig) step(s *diffStep) {
+	r.t.Helper()
+	command := s.command()
+	r.commands++
+	r.history = append(r.history, command)
+	if os.Getenv("EXT_SHOW") == "1" {
+		r.t.Logf("%.300q", command)
+	}
+	dovecot, ours := r.direct.do(command), r.ours.do(command)
+	a, b := canonical(command, dovecot), canonical(command, ours)
+	r.answers[b["status"]]++
+	same := maps.Equal(a, b)
+	if !same && s.key != nil && strings.Contains(s.key.String(), "NOT ") {
+		// Dovecot is asked for each key by itself.
+		r.reasons["keys put together"]++
+		dovecot = r.direct.do(s.with(r.direct.asked(s.key)))
+		a = canonical(command, dovecot)
+		same = maps.Equal(a, b)
+	}
+	for _, reason := range diffReasons {
+		if same {
+			break
+		}
+		before := fmt.Sprint(a, b)
+		reason.apply(command, a, b)
+		if fmt.Sprint(a, b) != before {
+			r.reasons[reason.name]++
+		}
+		same = maps.Equal(a, b)
+	}
+	if !same {
+		r.t.Errorf("%s\nDovecot:\n %s\nours:\n %s\nprogram:\n %s", command, differing(a, b), differing(b, a), strings.Join(r.history, "\n "))
+		if r.bad++; r.bad == 5 {
+			r.t.FailNow()
+		}
+	}
+	if s.changes {
+		r.sync()
+	}
+}
+
+// differing returns what one answer has and the other has not.
+func differing(a, b map[string]string) string {
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		if other, there := b[key]; !there || other != a[key] {
+			out = append(out, fmt.Sprintf("%s: %.3000q", key, a[key]))
+		}
+	}
+	return strings.Join(out, "\n ")
+}
+
+// sync compares what both sides have in their mailboxes after a change.
+func (r *diffRig) sync() {
+	r.t.Helper()
+	r.direct.do("NOOP")
+	r.ours.do("NOOP")
+	a, b := r.direct.count(), r.ours.count()
+	for _, w := range []*twin{r.direct, r.ours} {
+		for _, odd := range w.odd {
+			r.t.Errorf("numbers: %s", odd)
+		}
+		w.odd = nil
+	}
+	if !slices.Equal(a, b) || !slices.Equal(r.direct.uids, r.ours.uids) {
+		r.t.Fatalf("the mailboxes differ after\n %s\nDovecot: %v\nours:    %v", strings.Join(r.history, "\n "), a, b)
+	}
+	r.uids = r.direct.uids
+}
