@@ -44,7 +44,7 @@ func canonical(command string, lines []string) map[string]string {
 		case "ESEARCH":
 			out["ESEARCH"] += esearched(eventItem.ReplaceAllString(line, ""), strings.Contains(strings.ToUpper(command), "SORT"))
 		case "LIST", "LSUB", "STATUS":
-			lists = append(lists, line)
+			lists = append(lists, strings.Replace(line, "  ", " ", 1)) // what passes is as odd as it was
 		case "NAMESPACE":
 			out["NAMESPACE"] = rest
 		default:
@@ -77,7 +77,7 @@ func noteCode(out map[string]string, line string) {
 			all = append(all, strings.Join(expand(set), ","))
 		}
 		out[m[1]] = strings.Join(all, " ")
-	case "CAPABILITY", "UIDVALIDITY", "UIDNEXT", "UNSEEN", "PERMANENTFLAGS", "HIGHESTMODSEQ", "NOMODSEQ", "CLOSED", "MODIFIED":
+	case "CAPABILITY", "UIDVALIDITY", "UIDNEXT", "UNSEEN", "PERMANENTFLAGS", "HIGHESTMODSEQ", "NOMODSEQ", "CLOSED", "MODIFIED", "CLIENTBUG":
 	default:
 		out["code"] = m[1]
 	}

@@ -55,6 +55,9 @@ var diffWords = []string{"alpha", "re", "ä", "straße", "Привет", "exampl
 func (m *diffMaker) leaf() string {
 	text := func() string {
 		w := m.pick(diffWords...)
+		if m.charset() == "" {
+			w = m.pick("alpha", "re", "x", "example", "hello", "a b")
+		}
 		if m.IntN(3) == 0 {
 			w = strings.ToUpper(w)
 		}

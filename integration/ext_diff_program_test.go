@@ -13,6 +13,9 @@ import (
 // diffBoxes are mailboxes of the programs that are there, but for the last two.
 var diffBoxes = []string{"INBOX", "INBOX", "INBOX", "Archive", "Drafts", `"Sent Items"`, "Gel&APY-scht", "inbox", "nowhere", `"no where"`}
 
+// takenBox is the one to which messages are appended that are then taken back.
+const takenBox = "Taken"
+
 // diffStep is one command of a program.
 type diffStep struct {
 	// text is the command; key is what it searches for and stands at its end.
@@ -42,11 +45,15 @@ type diffMaker struct {
 	// uids are those of the messages in the mailbox, the name of which is box.
 	uids []uint32
 	box  string
+	// readOnly says that it was selected with EXAMINE. A Dovecot moves messages out of it
+	// even so (RFC 3501 section 6.3.2: "No changes to the permanent state of the mailbox,
+	// including per-user state, are permitted").
+	readOnly bool
 }
 
 // fill makes mailboxes and their messages.
 func (m *diffMaker) fill(w *twin, messages int) {
-	for _, box := range diffBoxes[1 : len(diffBoxes)-3] {
+	for _, box := range append([]string{takenBox}, diffBoxes[1:len(diffBoxes)-3]...) {
 		w.do("CREATE " + box)
 	}
 	for i := range messages {
@@ -88,7 +95,11 @@ func (m *diffMaker) has(name string) bool { return slices.Contains(m.offers, nam
 // selecting is the first command of a program.
 func (m *diffMaker) selecting() *diffStep {
 	m.box = m.pick("INBOX", "INBOX", "INBOX", "INBOX", "Archive")
-	return &diffStep{text: m.pick("SELECT ", "SELECT ", "SELECT ", "EXAMINE ") + m.box, changes: true}
+	m.readOnly = m.IntN(4) == 0
+	if m.readOnly {
+		return &diffStep{text: "EXAMINE " + m.box, changes: true}
+	}
+	return &diffStep{text: "SELECT " + m.box, changes: true}
 }
 
 // step is any command that is offered.
@@ -113,14 +124,17 @@ func (m *diffMaker) anyStep() *diffStep {
 		return m.saved(uid)
 	case n < 82:
 		return &diffStep{text: m.lists.command()}
-	case n < 86 && m.has("MOVE"):
+	case n < 86 && m.has("MOVE") && !m.readOnly:
 		return &diffStep{text: uid + "MOVE " + m.set(uid != "") + " " + m.otherBox(), changes: true}
 	case n < 89 && m.has("MULTIAPPEND"):
 		return m.multiAppend()
 	case n < 92:
 		return &diffStep{text: uid + "STORE " + m.set(uid != "") + m.pick(" +", " -", " ") + m.pick("FLAGS", "FLAGS.SILENT") + " (" + m.pick(m.flags(), `\Deleted`) + ")", changes: true}
 	case n < 93:
-		return &diffStep{text: m.pick("EXPUNGE", "UID EXPUNGE "+m.set(true)), changes: true}
+		if m.has("UIDPLUS") && m.IntN(2) == 0 {
+			return &diffStep{text: "UID EXPUNGE " + m.set(true), changes: true}
+		}
+		return &diffStep{text: "EXPUNGE", changes: true}
 	case n < 94:
 		return &diffStep{text: uid + "COPY " + m.set(uid != "") + " " + m.otherBox(), changes: true}
 	case n < 95 && m.has("UNSELECT"):
@@ -139,12 +153,22 @@ func (m *diffMaker) anyStep() *diffStep {
 
 // wrong is a command that is none.
 func (m *diffMaker) wrong(uid string) *diffStep {
-	return &diffStep{text: m.pick(
-		uid+"SORT (FOO) UTF-8 ALL", uid+"SORT () UTF-8 ALL", uid+"SORT (SUBJECT) UTF-8", uid+"SORT (REVERSE) UTF-8 ALL", uid+"SORT (SUBJECT) NONE-SUCH ALL", uid+"SORT SUBJECT UTF-8 ALL",
-		uid+"THREAD FOO UTF-8 ALL", uid+"THREAD REFERENCES UTF-8", uid+"THREAD REFERENCES NONE-SUCH ALL", uid+"THREAD",
-		uid+"SEARCH RETURN (FOO) ALL", uid+"SEARCH RETURN (MIN ALL", uid+"SEARCH RETURN (PARTIAL 0:5) ALL", uid+"SEARCH RETURN () FOO", uid+"SEARCH OLDER x", uid+"SEARCH YOUNGER 0",
-		uid+"MOVE 1", uid+"MOVE x INBOX", uid+"SEARCH CHARSET NONE-SUCH SUBJECT {2+}\r\n\xc3\xa4",
-		"LIST (FOO) \"\" *", "LIST (RECURSIVEMATCH) \"\" *", "LIST \"\" * RETURN (FOO)", "LIST \"\" (* RETURN ()", "UNSELECT x")}
+	for {
+		w := diffWrong[m.IntN(len(diffWrong))]
+		if m.has(w[0]) {
+			return &diffStep{text: uid + w[1]}
+		}
+	}
+}
+
+// diffWrong are commands that are none, and the extensions that they are of.
+var diffWrong = [][2]string{
+	{"SORT", "SORT (FOO) UTF-8 ALL"}, {"SORT", "SORT () UTF-8 ALL"}, {"SORT", "SORT (SUBJECT) UTF-8"}, {"SORT", "SORT (REVERSE) UTF-8 ALL"},
+	{"SORT", "SORT (SUBJECT) NONE-SUCH ALL"}, {"SORT", "SORT SUBJECT UTF-8 ALL"}, {"SORT", "SORT"}, {"SORT", "SORT (SUBJECT) UTF-8 FOO"},
+	{"THREAD=REFERENCES", "THREAD FOO UTF-8 ALL"}, {"THREAD=REFERENCES", "THREAD REFERENCES UTF-8"}, {"THREAD=REFERENCES", "THREAD REFERENCES NONE-SUCH ALL"},
+	{"ESEARCH", "SEARCH RETURN (FOO) ALL"}, {"ESEARCH", "SEARCH RETURN (MIN ALL"}, {"ESEARCH", "SEARCH RETURN () FOO"}, {"CONTEXT=SEARCH", "SEARCH RETURN (PARTIAL 0:5) ALL"},
+	{"WITHIN", "SEARCH OLDER x"}, {"WITHIN", "SEARCH YOUNGER 0"}, {"I18NLEVEL=1", "SEARCH CHARSET NONE-SUCH SUBJECT {2+}\r\n\xc3\xa4"},
+	{"MOVE", "MOVE 1"}, {"MOVE", "MOVE x INBOX"},
 }
 
 // number is one of a message, or of none if beyond says that it may be.
@@ -224,12 +248,20 @@ func (m *diffMaker) returns() string {
 	return "RETURN (" + strings.Join(options[:m.IntN(4)], " ") + ")"
 }
 
+// charset is that of what is searched for.
+func (m *diffMaker) charset() string {
+	if m.has("I18NLEVEL=1") {
+		return "CHARSET UTF-8 "
+	}
+	return ""
+}
+
 func (m *diffMaker) search(uid string) *diffStep {
 	text := uid + "SEARCH "
 	if m.IntN(3) > 0 && m.has("ESEARCH") {
 		text += m.returns() + " "
 	}
-	return &diffStep{text: text + "CHARSET UTF-8 ", key: m.key(0, !strings.Contains(text, "SAVE"))}
+	return &diffStep{text: text + m.charset(), key: m.key(0, !strings.Contains(text, "SAVE"))}
 }
 
 // saved uses the result of a search.
@@ -241,7 +273,7 @@ func (m *diffMaker) saved(uid string) *diffStep {
 	case 0:
 		return &diffStep{text: uid + "STORE $ " + m.pick("+", "-") + "FLAGS (" + m.pick(`\Flagged`, `\Seen`, "$Label1") + ")", changes: true}
 	case 1:
-		return &diffStep{text: uid + "SEARCH RETURN (SAVE) CHARSET UTF-8 ", key: m.key(0, false)}
+		return &diffStep{text: uid + "SEARCH RETURN (SAVE) " + m.charset(), key: m.key(0, false)}
 	case 2:
 		return &diffStep{text: uid + "SEARCH RETURN (SAVE) " + m.set(false)}
 	}
@@ -261,12 +293,13 @@ func (m *diffMaker) otherBox() string {
 // multiAppend is an APPEND of some messages, the last of which may not be taken. Dovecot
 // takes what follows one that it refuses for commands.
 func (m *diffMaker) multiAppend() *diffStep {
-	text := "APPEND " + m.pick(diffBoxes...)
+	box, end := m.pick(diffBoxes...), ""
+	if m.IntN(8) == 0 {
+		box, end = takenBox, " {0+}\r\n"
+	}
+	text := "APPEND " + box
 	for range 1 + m.IntN(4) {
 		text += " " + m.upload(m.IntN(1000))
 	}
-	if m.IntN(8) == 0 {
-		text += " {0+}\r\n"
-	}
-	return &diffStep{text: text, changes: true}
+	return &diffStep{text: text + end, changes: true}
 }
