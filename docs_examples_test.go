@@ -1,7 +1,9 @@
 package caddyimap_test
 
 import (
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -58,4 +60,30 @@ func TestIndex(t *testing.T) {
 		}
 	}
 	same(t, index, listed, there)
+}
+
+// TestNoForeignEmail looks that no file of ours has an address at example.org for the
+// authority: Let's Encrypt would refuse it, and who leaves it there gets no certificate.
+func TestNoForeignEmail(t *testing.T) {
+	live := regexp.MustCompile(`(?mi)^\s*"?email"?:?\s.*@example\.`)
+	if !live.MatchString("\temail {$MAIL_ADMIN:postmaster@example.org}\n") || live.MatchString("\t# \temail a@example.org\n") {
+		t.Fatal("the expression finds nothing, or too much")
+	}
+	files := append(pages(t), "Caddyfile.example")
+	for _, dir := range []string{"docs/examples", "packaging"} {
+		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				files = append(files, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range files {
+		if line := live.FindString(read(t, file)); line != "" {
+			t.Errorf("%s: %s", file, strings.TrimSpace(line))
+		}
+	}
 }

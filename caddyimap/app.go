@@ -63,8 +63,10 @@ type App struct {
 
 	// How many connections of IMAP clients there may be at a time, over all
 	// handlers `imap`, logged in or not. Further ones are turned away. A
-	// configuration that takes the place of this one counts on. Default: half of
-	// the files that the process may have open, less 100; on Windows no limit.
+	// configuration that takes the place of this one counts on. Its memory, below, is
+	// GOMEMLIMIT, which Caddy sets to nine tenths of what the machine or the control
+	// group has. Default: half of the files that the process may have open, less 100,
+	// or one for each 64 KiB of a quarter of its memory, whichever is less.
 	MaxConnections int `json:"max_connections,omitempty"`
 
 	// How many of them an IPv4 address or IPv6 /64 network may have. It does not
@@ -113,6 +115,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.generation = generations.Add(1)
 	a.ctx, a.logger = ctx, ctx.Logger()
 	a.warnAdmin(ctx)
+	a.warnTLS(ctx)
 	if a.LogUser == "" {
 		a.LogUser = logKnown
 	}
@@ -125,7 +128,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 	}
 	if a.maxConnections = a.MaxConnections; a.maxConnections == 0 {
-		a.maxConnections = connectionsByFiles(openFiles())
+		a.maxConnections = defaultConnections(connectionsByFiles(openFiles()), connectionsByMemory(memory()))
 	}
 	if a.Guard == nil {
 		a.Guard = new(Guard)

@@ -126,7 +126,7 @@ func (a *App) noteMissing(policy *caddytls.ConnectionPolicy, logger *zap.Logger)
 				logger.Warn("there is no certificate for a client, which cannot log in; this is told once: "+
 					"name the server with the option hostname of the imap app, or a certificate's files with its option certificate, "+
 					"or one that there is with default_sni and fallback_sni in a connection_policy",
-					zap.String("server_name", hello.ServerName), zap.Error(err))
+					zap.String("server_name", printable(hello.ServerName)), zap.String("error", printable(err.Error())))
 			})
 		}
 		return cert, err

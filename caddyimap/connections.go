@@ -1,7 +1,9 @@
 package caddyimap
 
 import (
+	"math"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -103,8 +105,8 @@ func (r *BackendRef) admit(addr netip.Addr, trusted bool) (end func(), why *tooM
 func (c *clientConnections) tellFull(app *App) {
 	if n, due := c.full.Due(); due {
 		app.logger.Warn("clients are turned away, since there are as many connections as max_connections allows; "+
-			"see who they are, limit each address with max_connections_per_source, or raise max_connections and the limit of open files "+
-			"(LimitNOFILE in a systemd unit)",
+			"see who they are, limit each address with max_connections_per_source, or raise max_connections, if there are memory and open files "+
+			"(LimitNOFILE in a systemd unit) for more",
 			zap.Int("max_connections", app.maxConnections), zap.Int("turned_away", n))
 	}
 }
@@ -125,6 +127,41 @@ func connectionsByFiles(files uint64) int {
 		return 1
 	}
 	return int(files-filesApart) / 2
+}
+
+// What the connections of clients are allowed of the memory: a quarter, with a session
+// at its more expensive. A quiet one takes half of that. The rest is for those who
+// fetch large messages, and for all else that Caddy does.
+const (
+	memoryShare         = 4
+	memoryPerConnection = 64 << 10
+)
+
+// connectionsByMemory returns how many clients the process has memory for; 0 is no
+// limit, since it is not known how much there is.
+func connectionsByMemory(memory uint64) int {
+	if memory == 0 {
+		return 0
+	}
+	return int(max(1, min(memory/memoryShare/memoryPerConnection, math.MaxInt32)))
+}
+
+// memory returns how many bytes of memory the process may use, or 0 if that is not
+// known. Caddy has set GOMEMLIMIT to a little less than what the machine or the control
+// group has, unless somebody else has set it.
+func memory() uint64 {
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return uint64(limit)
+	}
+	return machineMemory()
+}
+
+// defaultConnections is the smaller one of two limits of which 0 is none.
+func defaultConnections(byFiles, byMemory int) int {
+	if byFiles == 0 || byMemory == 0 {
+		return max(byFiles, byMemory)
+	}
+	return min(byFiles, byMemory)
 }
 
 // connectionsRefused counts connections that were turned away. The values of its label

@@ -3,6 +3,8 @@ package caddyimap
 import (
 	"math"
 	"net/netip"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -69,6 +71,42 @@ func TestConnectionsByFiles(t *testing.T) {
 	}
 }
 
+func TestConnectionsByMemory(t *testing.T) {
+	for memory, want := range map[uint64]int{0: 0, 1: 1, 256 << 10: 1, 1 << 30: 4096, 2 << 30: 8192, math.MaxUint64: math.MaxInt32} {
+		if got := connectionsByMemory(memory); got != want {
+			t.Errorf("with %d bytes %d connections, want %d", memory, got, want)
+		}
+	}
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	debug.SetMemoryLimit(1 << 30)
+	if got := memory(); got != 1<<30 {
+		t.Errorf("with GOMEMLIMIT there are %d bytes", got)
+	}
+	debug.SetMemoryLimit(math.MaxInt64)
+	if got := memory(); runtime.GOOS == "linux" && (got < 64<<20 || got > 1<<50) {
+		t.Errorf("the machine has %d bytes", got)
+	}
+}
+
+// TestDefaultConnections pins that an app without max_connections has the smaller of
+// both limits.
+func TestDefaultConnections(t *testing.T) {
+	for _, tc := range [][3]int{{0, 0, 0}, {5, 0, 5}, {0, 7, 7}, {5, 7, 5}, {7, 5, 5}} {
+		if got := defaultConnections(tc[0], tc[1]); got != tc[2] {
+			t.Errorf("of %d and %d it is %d", tc[0], tc[1], got)
+		}
+	}
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	debug.SetMemoryLimit(64 << 20)
+	w := newWorld(t)
+	app := w.load(w.app(w.backend("127.0.0.1:1"))).app
+	if got := app.maxConnections; got != 256 {
+		t.Errorf("with 64 MiB it has %d connections", got)
+	}
+}
+
 // connecting starts a configuration with limits.
 func (w *world) connecting(addr string, limit, perSource int, g *Guard) *config {
 	app := w.guarded(g, addr)
@@ -104,8 +142,8 @@ func TestMaxConnections(t *testing.T) {
 	behind.closed()
 	serve(t, first.handler(&Handler{ImplicitTLS: true})).closed()
 	warned := first.log.one("warn", "clients are turned away, since there are as many connections as max_connections allows; "+
-		"see who they are, limit each address with max_connections_per_source, or raise max_connections and the limit of open files "+
-		"(LimitNOFILE in a systemd unit)")
+		"see who they are, limit each address with max_connections_per_source, or raise max_connections, if there are memory and open files "+
+		"(LimitNOFILE in a systemd unit) for more")
 	if warned["max_connections"] != 2.0 || warned["turned_away"] != 1.0 {
 		t.Errorf("the operator is told %v", warned)
 	}

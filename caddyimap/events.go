@@ -192,7 +192,7 @@ func (a *App) accountHeld(at *login.Attempt, failures int) {
 	a.logger.Warn("no more wrong passwords for this account reach the backend for a while",
 		append(fields, zap.String("remote_ip", addrText(at.Remote)))...)
 	a.events.add(eventAccountHeld, func() map[string]any {
-		return map[string]any{"user": user, "user_hash": hash, "failures": failures, "remote_ip": addrText(at.Remote), "service": at.Service}
+		return map[string]any{"user": user, "user_hash": hash, "failures": failures, "remote_ip": addrText(at.Remote), "service": printable(at.Service)}
 	})
 }
 
@@ -201,7 +201,7 @@ func (a *App) sourceBanned(at *login.Attempt, until time.Time) {
 	a.logger.Warn("this source has tried too many different passwords and is banned",
 		zap.String("remote_ip", addrText(at.Remote)), zap.Time("until", until))
 	a.events.add(eventSourceBanned, func() map[string]any {
-		return map[string]any{"remote_ip": addrText(at.Remote), "until": until.Format(time.RFC3339), "service": at.Service}
+		return map[string]any{"remote_ip": addrText(at.Remote), "until": until.Format(time.RFC3339), "service": printable(at.Service)}
 	})
 }
 
@@ -215,7 +215,7 @@ func (a *App) loginDone(at *login.Attempt, backend string, v login.Verdict) {
 		user, hash := a.nameToShow(at.User, isNamed(at, v))
 		return map[string]any{
 			"result": v.Result.String(), "code": string(v.Code), "user": user, "user_hash": hash, "remote_ip": addrText(at.Remote),
-			"service": at.Service, "mechanism": at.Mechanism, "backend": backend, "session": at.ID,
+			"service": printable(at.Service), "mechanism": printable(at.Mechanism), "backend": backend, "session": at.ID,
 		}
 	})
 }

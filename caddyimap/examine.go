@@ -46,6 +46,16 @@ func (b *Backend) Token() func(context.Context, *login.Attempt) (*login.Attempt,
 	}
 }
 
+// CheckUpstream says what is wrong with the address of an upstream, without placeholders,
+// as provisioning would.
+func (b *Backend) CheckUpstream(address string) error {
+	_, err := b.parseAddress(address)
+	return err
+}
+
+// IsHostname says whether a name, without placeholders, can be one of Hostnames.
+func IsHostname(name string) bool { return isHostname(name) }
+
 // FindBackend returns the backend of that name with its name, or the only one if the
 // name is empty.
 func (a *App) FindBackend(name string) (string, *Backend, error) {

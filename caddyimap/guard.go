@@ -51,7 +51,8 @@ type Guard struct {
 
 	// How many different wrong logins, each an account with a password, an IPv4
 	// address or IPv6 /64 network may have within `account_window` before it is
-	// banned. It can be at most 1000. Default: `20`.
+	// banned. Logins that are under way count as if they were wrong, and more of them
+	// wait, unless the password was right before. It can be at most 1000. Default: `20`.
 	SourceFailures int `json:"source_failures,omitempty"`
 
 	// For how long it is banned. Default: `15m`.

@@ -6,12 +6,15 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/guard"
@@ -402,5 +405,38 @@ func TestSecretRace(t *testing.T) {
 		if got := <-secrets; !bytes.Equal(first, got) || len(got) != guardKeyBytes {
 			t.Errorf("secrets %x and %x", first, got)
 		}
+	}
+}
+
+// TestInstanceID pins that the file of the id, which another app is about to write, is
+// waited for.
+func TestInstanceID(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	file := filepath.Join(caddy.AppDataDir(), "instance.uuid")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const id = "6f1c6a4e-2f4b-4c8e-9d0a-6f0c7b1a2d3e"
+	written := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() { written <- os.WriteFile(file, []byte(id), 0o600) })
+	if got, err := instanceID(); got != id || err != nil {
+		t.Errorf("the id is %s, %v", got, err)
+	}
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	// What cannot be read is not waited for.
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if got, err := instanceID(); err == nil || time.Since(start) > 500*time.Millisecond {
+		t.Errorf("the id is %s, after %v", got, time.Since(start))
 	}
 }

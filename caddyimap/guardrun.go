@@ -57,8 +57,8 @@ func (a *App) startGuard() error {
 		return nil
 	}
 	r := &guardRun{cfg: a.Guard, storage: a.storage, logger: a.logger, done: make(chan struct{})}
-	if instance, err := caddy.InstanceID(); err == nil {
-		r.place = path.Join(guardPrefix, "snapshots", instance.String())
+	if instance, err := instanceID(); err == nil {
+		r.place = path.Join(guardPrefix, "snapshots", instance)
 	} else {
 		r.logger.Warn("what the guard counts is lost in a restart, because this instance has no id; see that Caddy can write to its data directory", zap.Error(err))
 	}
@@ -71,6 +71,20 @@ func (a *App) startGuard() error {
 	a.guardRun = r
 	r.joinOrRetry(ctx)
 	return nil
+}
+
+// instanceID returns the id of this instance. When a Caddy starts for the first time,
+// its apps make it side by side, and one may find a file that another has not written
+// to yet.
+func instanceID() (string, error) {
+	const pause, patience = 10 * time.Millisecond, time.Second
+	for end := time.Now().Add(patience); ; time.Sleep(pause) {
+		id, err := caddy.InstanceID()
+		var file *fs.PathError
+		if err == nil || errors.As(err, &file) || time.Now().After(end) {
+			return id.String(), err
+		}
+	}
 }
 
 // joinOrRetry joins now, or as soon as the storage lets it.

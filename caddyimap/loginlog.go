@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"go.uber.org/zap"
@@ -34,6 +35,7 @@ const (
 	adviceBackend = "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
 	adviceMaster  = "see what the error says about its master user"
 	adviceDrain   = "every upstream of it drains; add another one, or take drain away"
+	advicePenalty = "Dovecot lets an address wait after wrong passwords, with a right one, too; have it told where clients come from, with forward_client, and set auth_timeout to 20s"
 	adviceToken   = "see that the token_url of its option oauth2 can be reached from here and is trusted, and that the server there has the client, its secret, scopes and permissions as they are set here"
 	adviceConfig  = "see what the handlers and the backends of the configuration are called"
 )
@@ -45,7 +47,7 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 	fields := append(make([]zap.Field, 0, 14),
 		zap.Stringer("result", v.Result),
 		zap.String("code", string(v.Code)),
-		zap.String("service", at.Service),
+		zap.String("service", printable(at.Service)),
 	)
 	user, hash := a.nameToShow(at.User, isNamed(at, v))
 	fields = append(fields, zap.String("user", user))
@@ -59,7 +61,7 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 		fields = append(fields, zap.String("tls_version", caddytls.ProtocolName(at.TLS)))
 	}
 	fields = append(fields,
-		zap.String("mechanism", at.Mechanism),
+		zap.String("mechanism", printable(at.Mechanism)),
 		zap.String("backend", backend),
 		zap.String("upstream", v.Upstream),
 		zap.Duration("duration", time.Since(at.Start)),
@@ -76,6 +78,8 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 	switch {
 	case errors.Is(v.Err, pool.ErrDraining):
 		advice = adviceDrain
+	case errors.Is(v.Err, imapauth.ErrPenalty):
+		advice = advicePenalty
 	case errors.Is(v.Err, errNoMaster), errors.Is(v.Err, imapauth.ErrNoAuthzID):
 		advice = adviceMaster
 	case errors.Is(v.Err, oauthlogin.ErrNoToken):
@@ -110,8 +114,8 @@ const (
 	logNone  = "none"
 )
 
-// nameToShow returns a user name as it may be shown, and a hash of it if that says
-// nothing. Whatever somebody typed into the field for his name may be his
+// nameToShow returns a user name as it may be shown, and a hash of it if that does not
+// say all. Whatever somebody typed into the field for his name may be his
 // password, so the name of one who was not let in is only shown if somebody was
 // let in with it before, or if it looks like a name.
 func (a *App) nameToShow(user string, granted bool) (name, hash string) {
@@ -124,10 +128,25 @@ func (a *App) nameToShow(user string, granted bool) (name, hash string) {
 	default:
 		show = show || looksLikeName(user) || a.knows(user)
 	}
-	if show {
-		return user, ""
+	if !show {
+		return "?", hashName(user)
 	}
-	return "?", hashName(user)
+	if name = printable(user); name != user {
+		hash = hashName(user)
+	}
+	return name, hash
+}
+
+// printable returns what a client has said as it may be shown: nothing in it changes
+// the direction of writing, or is a command to a terminal. JSON escapes only what is
+// below the space.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // knows says whether somebody was let in with a name. What counts as a known account

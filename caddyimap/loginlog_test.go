@@ -12,11 +12,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -150,7 +152,7 @@ func TestLoginNames(t *testing.T) {
 			}
 		}
 		got := loginLine(t, writeLogin(t.Context(), a, login.Verdict{Result: login.Granted}))
-		if got.text("user") != name {
+		if got.text("user") != printable(name) {
 			t.Errorf("granted: user %q is shown as %v", name, got["user"])
 		}
 	}
@@ -180,7 +182,7 @@ func TestLoginInjection(t *testing.T) {
 	for _, name := range []string{
 		"bob@example.org\n{\"level\":\"info\",\"msg\":\"login\",\"result\":\"granted\",\"user\":\"root\"}",
 		"bob@example.org\r\nfake", "bob\",\"result\":\"granted", "bob\\\",\"result\":\"granted\u2028fake",
-		"bob\x1b[2J", "bob\xff\xfe", `CORP\bob","result":"granted`,
+		"bob\x1b[2J", "bob\xff\xfe", "bob\u009b2J", "bob\x7f", "bob\u202egro.elpmaxe@", "bob\u2066\u2069", "\ufeffbob", "bob\u200b", `CORP\bob","result":"granted`,
 	} {
 		a := attempt()
 		a.User, a.Service, a.Mechanism = name, name, name
@@ -193,8 +195,23 @@ func TestLoginInjection(t *testing.T) {
 			if got.text("result") != v.Result.String() {
 				t.Errorf("%q makes the result %v", name, got["result"])
 			}
-			if want := strings.ToValidUTF8(name, "\ufffd\ufffd"); got.text("service") != want {
-				t.Errorf("%q is logged as %q, want %q", name, got.text("service"), want)
+			want := strings.Map(func(r rune) rune {
+				if unicode.IsPrint(r) {
+					return r
+				}
+				return '\ufffd'
+			}, name)
+			for _, field := range []string{"service", "mechanism"} {
+				if got.text(field) != want {
+					t.Errorf("%q is logged as %q, want %q", name, got.text(field), want)
+				}
+			}
+			if v.Result != login.Granted {
+				continue
+			}
+			// Two names that look the same are still told apart.
+			if hash := got.text("user_hash"); got.text("user") != want || (hash == "") != (want == name) {
+				t.Errorf("%q is shown as %q with the hash %q, want %q", name, got.text("user"), hash, want)
 			}
 		}
 	}
@@ -313,6 +330,18 @@ func TestBothHandlers(t *testing.T) {
 		}
 		if lines[i].text("service") != "smtp" || lines[i+1].text("service") != "imap" {
 			t.Errorf("services %v and %v", lines[i]["service"], lines[i+1]["service"])
+		}
+	}
+}
+
+// TestAdviceForPenalty pins that nobody is told to look at certificates when it is
+// Dovecot that lets us wait.
+func TestAdviceForPenalty(t *testing.T) {
+	for err, want := range map[error]string{imapauth.ErrTimeout: "tls_trust_pool", imapauth.ErrPenalty: "auth_timeout"} {
+		log := writeLogin(t.Context(), attempt(), login.UnavailableFor(fmt.Errorf("logging in: %w", err)))
+		lines := parseLines(t, log, "error", "")
+		if len(lines) != 1 || !strings.Contains(lines[0].text("msg"), want) {
+			t.Errorf("%v: %v", err, lines)
 		}
 	}
 }

@@ -45,6 +45,7 @@ var refusalReasons = []struct {
 }{
 	{guard.ErrHeld, guardRefusals.WithLabelValues("held")},
 	{guard.ErrUnanswered, guardRefusals.WithLabelValues("unanswered")},
+	{guard.ErrCrowded, guardRefusals.WithLabelValues("crowded")},
 	{guard.ErrHeldOff, guardRefusals.WithLabelValues("held_off")},
 	{guard.ErrRemembered, guardRefusals.WithLabelValues("remembered")},
 	{guard.ErrBanned, guardRefusals.WithLabelValues("banned")},

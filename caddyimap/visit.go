@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mholt/caddy-l4/layer4"
@@ -81,7 +82,8 @@ func (v *visit) receive(cx *layer4.Connection, enter func() (ctx context.Context
 		if errors.Is(err, imapfront.ErrBanned) {
 			greetingRefused.Inc()
 		}
-		v.logger.Debug("connection ended before login", zap.Error(err))
+		// The name of the server that it wants may be in it.
+		v.logger.Debug("connection ended before login", zap.String("error", printable(fmt.Sprint(err))))
 		return
 	}
 	v.relay(ctx, client.ID, session)

@@ -9,7 +9,8 @@
 // No line is passed over in silence. Each is either carried over, or a warning names
 // it and says what to do, or why it is not needed. What would make the proxy less
 // safe than a Caddyfile's defaults is made safe, and warned about. What keeps
-// people out and cannot be carried over is an error.
+// people out and cannot be carried over is an error, but for the characters in names and
+// what slows guessing down.
 package dovecotadapter
 
 import (

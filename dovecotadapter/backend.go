@@ -16,24 +16,6 @@ import (
 // backendName is what the one backend is called.
 const backendName = "default"
 
-// server is what one place says of the IMAP server behind Dovecot.
-type server struct {
-	host, port string
-	// mode is how the connection is protected: starttls, implicit, or "" for not at
-	// all.
-	mode string
-	// clear is the line that says in so many words that it is not.
-	clear *dovecotconf.Node
-	// unverified is the line that says that any certificate will do.
-	unverified *dovecotconf.Node
-	// ca is the file with the authorities to trust.
-	ca string
-	// at is the line with the host.
-	at *dovecotconf.Node
-	// how is the line that turns verified TLS on.
-	how string
-}
-
 // backend makes the backend. It is that of the first passdb that hands logins on, or of
 // imapc.
 func (t *translation) backend() (b *caddyimap.Backend, identity string) {
@@ -41,10 +23,11 @@ func (t *translation) backend() (b *caddyimap.Backend, identity string) {
 	storage.how = "imapc_ssl = starttls"
 	names := &naming{t: t}
 	var s *server
-	proxied := false
-	for _, p := range t.passdbs {
+	var others []*passdb
+	proxied, asked := false, false
+	for i, p := range t.passdbs {
 		p.read()
-		if !p.guards() {
+		if !p.guards(i == len(t.passdbs)-1) {
 			continue
 		}
 		switch master, _ := p.yes(false, "master"); {
@@ -55,25 +38,45 @@ func (t *translation) backend() (b *caddyimap.Backend, identity string) {
 			names.add(p.field("destuser"))
 			s = t.better(s, t.proxied(p))
 			proxied = true
+			if driver := p.driver(); driver != "static" {
+				t.refuse(p.source(), "only those logins are handed on that this passdb, with the driver %s, lets in, and there is no equal; "+
+					"if the backend alone may decide who gets in, write driver = static and args = nopassword=y", driver)
+			}
 		case p.driver() == "imap":
 			names.add(p.field("userdb_imapc_user"))
 			names.add(p.text("imapc_user"))
 			names.add(p.arg("username"))
-			s = t.better(s, t.asked(p))
+			s = t.better(s, t.asks(p))
+			asked = true
 		default:
-			p.drop("it is not asked, and its users get in only if the backend lets them in")
+			others = append(others, p)
 			continue
+		}
+		if cached, n := p.yes(true, "use_cache"); !cached {
+			t.uncached = n
 		}
 		p.remark()
 	}
+	for _, p := range others {
+		if driver := p.driver(); !proxied && !asked && driver != "static" {
+			t.refuse(p.source(), "only users that the driver %s lets in get to the backend, and there is no equal; "+
+				"if the backend alone may decide who gets in, take the passdb out", driver)
+			continue
+		}
+		p.drop("it is not asked, and its users get in only if the backend lets them in")
+	}
 	names.add(t.top.text("imapc_user"))
 	t.pass()
+	if !proxied {
+		t.guardSessions()
+	}
 	switch {
-	case storage.host == "":
 	case proxied:
-		t.drop(storage.at, "logins are handed on to another server, by a passdb")
-	default:
+		t.discard(storage, s, "logins are handed on to another server, by a passdb")
+	case storage.host != "":
 		s = t.merge(storage, s)
+	case s != nil:
+		t.discard(storage, s, "there is no imapc_host that it could be about")
 	}
 	if s == nil || s.host == "" {
 		t.noServer()
@@ -101,123 +104,6 @@ func (t *translation) noServer() {
 	at := &dovecotconf.Node{File: t.name, Line: 1, Key: "imapc_host"}
 	t.refuse(at, "nothing names the IMAP server behind this one; only a Dovecot that is a proxy can be adapted, "+
 		"with imapc_host, with host= in a passdb imap, or with proxy=y host= in a passdb static")
-}
-
-// better returns the first of two servers that is one, and warns of a second.
-func (t *translation) better(first, second *server) *server {
-	if first == nil || first.host == "" {
-		return second
-	}
-	if second.host != "" && second.host != first.host {
-		t.drop(second.at, "there is one backend, which is %s; a second one needs a Caddyfile", first.host)
-	}
-	return first
-}
-
-// merge joins what imapc says with what the passdb says: TLS, where one of them has it.
-func (t *translation) merge(storage, asked *server) *server {
-	switch {
-	case asked == nil || asked.host == "":
-		if asked != nil && asked.mode != "" && storage.mode == "" {
-			storage.mode, storage.unverified, storage.ca = asked.mode, asked.unverified, asked.ca
-		}
-		return storage
-	case asked.host != storage.host:
-		t.warn(asked.at, "%s: passwords are checked where the mailboxes are, at %s, and not at %s", NoEqual, storage.host, asked.host)
-		return storage
-	case storage.mode == "" && asked.mode != "":
-		return asked
-	}
-	if storage.port == "" {
-		storage.port = asked.port
-	}
-	return storage
-}
-
-// imapc reads the settings of imapc, at the top level or in a passdb.
-func (t *translation) imapc(from *settings) *server {
-	s := new(server)
-	s.host, s.at = from.text("imapc_host")
-	s.port, _ = from.text("imapc_port")
-	switch value, n := from.text("imapc_ssl"); value {
-	case "":
-	case "no":
-		s.clear = n
-	case "imaps", "yes":
-		s.mode = "implicit"
-	case "starttls":
-		s.mode = "starttls"
-	default:
-		t.refuse(n, "the value must be no, imaps or starttls")
-	}
-	for _, key := range []string{"imapc_ssl_verify", "ssl_client_require_valid_cert"} {
-		if verify, n := from.yes(true, key); !verify {
-			s.unverified = n
-		}
-	}
-	s.ca, _ = from.path("ssl_client_ca_file")
-	return s
-}
-
-// asked reads a passdb imap, whose server is in args, or in settings of imapc.
-func (t *translation) asked(p *passdb) *server {
-	s := t.imapc(&p.settings)
-	s.how = "imapc_ssl = starttls"
-	for _, f := range p.args {
-		switch f.key {
-		case "host":
-			s.host, s.at = f.value, f.node
-			s.how = "ssl=starttls, in args"
-		case "port":
-			s.port = f.value
-		case "username":
-		case "ssl":
-			switch f.value {
-			case "imaps":
-				s.mode = "implicit"
-			case "starttls":
-				s.mode = "starttls"
-			default:
-				t.refuse(f.node, "ssl= must be imaps or starttls")
-			}
-		case "ssl_ca_file":
-			if s.ca = f.value; !isWord(s.ca) {
-				t.refuse(f.node, "ssl_ca_file= must be the name of a file, without braces")
-			}
-		case "ssl_ca_dir":
-			t.warn(f.node, "%s: ssl_ca_dir: the authorities that this machine trusts are used; for others name a file, with ssl_ca_file=", NoEqual)
-		case "allow_invalid_cert":
-			if isYes(f.value) {
-				s.unverified = f.node
-			}
-		case "rawlog_dir":
-			t.warn(f.node, "%s: rawlog_dir: nothing is recorded of what is said to the backend", NotNeeded)
-		default:
-			t.warn(f.node, "%s: the argument %s is not known here", Unknown, f.shown())
-		}
-	}
-	return s
-}
-
-// proxied reads a passdb whose users are handed on to another server.
-func (t *translation) proxied(p *passdb) *server {
-	s := &server{how: "starttls=yes, beside host="}
-	s.host, s.at = p.field("host")
-	s.port, _ = p.field("port")
-	for _, tls := range []struct{ field, mode string }{{"ssl", "implicit"}, {"starttls", "starttls"}} {
-		switch value, n := p.field(tls.field); {
-		case n == nil || value == "no" || value == "n":
-		case value == "any-cert":
-			s.mode, s.unverified = tls.mode, n
-		default:
-			s.mode = tls.mode
-		}
-	}
-	s.ca, _ = t.top.path("ssl_client_ca_file")
-	if s.at == nil {
-		t.refuse(p.at, "it hands logins on, but has no host=; without one for all users, this needs a Caddyfile")
-	}
-	return s
 }
 
 // announces reports whether the backend is told where users come from: Dovecot's login
@@ -272,7 +158,14 @@ func (t *translation) dial(s *server) *caddyimap.Backend {
 		t.warn(s.unverified, "anybody on the way to %s can pretend to be it, and collect passwords: its certificate is not verified, as with Dovecot. "+
 			"To have it verified, take this out; if its authority is your own, add: %s", s.host, t.authorityLine())
 	}
-	if s.ca != "" && !tls.InsecureSkipVerify && b.TLSMode != "off" {
+	if s.mode == "" && s.unverified != nil {
+		t.lose(s.unverified, "Dovecot has no TLS with the backend that it could be about")
+	}
+	switch {
+	case s.ca == "":
+	case tls.InsecureSkipVerify || b.TLSMode == "off":
+		t.lose(s.caAt, "the certificate of the backend is not verified, as the line with its host or its TLS says")
+	default:
 		tls.CARaw = trustPool(s.ca)
 	}
 	if b.TLSMode != "off" && (tls.InsecureSkipVerify || tls.CARaw != nil) {

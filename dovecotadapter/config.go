@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/caddyimap"
 	"github.com/caddy-imap/caddy-imap/caddysasl"
+	"github.com/caddy-imap/caddy-imap/internal/dovecotconf"
 )
 
 func warning(file, directive, text string) caddyconfig.Warning {
@@ -26,6 +27,9 @@ func (t *translation) config() *caddy.Config {
 	if t.conf.Modern && version == "" {
 		t.refuse(t.conf.Nodes[0], "the version is missing")
 	}
+	if hosts, n := t.top.words("listen"); n != nil && len(hosts) == 0 {
+		t.refuse(n, "it cannot be empty; take it out to listen on all addresses")
+	}
 	app := &caddyimap.App{Certificates: t.certificates()}
 	backend, identity := t.backend()
 	app.Backends = map[string]*caddyimap.Backend{backendName: backend}
@@ -34,6 +38,7 @@ func (t *translation) config() *caddy.Config {
 	mechanisms := t.mechanisms()
 	t.imap(s, mechanisms)
 	t.auth(s, mechanisms, identity)
+	t.guardMail()
 	if len(s.list) == 0 {
 		t.warnings = append(t.warnings, warning(t.name, "protocols", "nothing is listened on: protocols has no imap, and service auth no listener with a port"))
 	}
@@ -113,7 +118,20 @@ func (t *translation) cache(g *caddyimap.Guard) {
 		ttl = time.Duration(t.duration(at))
 	}
 	size, n := t.top.text("auth_cache_size")
-	if n == nil || strings.Trim(size, "0 kMGTBiytes") == "" || ttl == 0 {
+	switch {
+	case n == nil || strings.Trim(size, "0 kMGTBiytes") == "" || ttl == 0:
+		for _, n := range []*dovecotconf.Node{at, t.uncached} {
+			if n != nil && ttl != 0 {
+				t.leave(n, NoEffect, ": there is no cache without auth_cache_size")
+			}
+		}
+		return
+	case t.uncached != nil:
+		for _, n := range []*dovecotconf.Node{n, at} {
+			if n != nil {
+				t.leave(n, NoEffect, ": %s:%d says that the passdb has no cache", t.uncached.File, t.uncached.Line)
+			}
+		}
 		return
 	}
 	g.PositiveCache = caddy.Duration(ttl)
@@ -205,11 +223,11 @@ func (t *translation) trusted(h *caddyimap.Handler) {
 	if len(bad) > 0 {
 		t.warn(n, "%s: %s: neither a network nor an address", NoEqual, strings.Join(bad, ", "))
 	}
-	if slices.ContainsFunc(networks, everybody) {
+	if everybody(networks) {
 		t.safe(n, "everybody would be believed who names another address, and so could guess passwords without ever being banned; nobody is")
 		return
 	}
-	h.TrustedClients = networks
+	h.TrustedClients = texts(networks)
 	t.safe(n, "they are believed when they name the address of their own client, as with Dovecot, but passwords are taken over TLS only")
 }
 
@@ -228,16 +246,19 @@ func (t *translation) balancer(l *listener) (match caddy.ModuleMap, handlers []j
 		t.refuse(n, "a listener has haproxy = yes, and haproxy_trusted_networks must name the addresses of the load balancers, which alone are believed")
 		return nil, nil
 	}
-	if slices.ContainsFunc(networks, everybody) {
+	if everybody(networks) {
 		t.warn(n, "everybody who reaches the port is believed when he names another address; name those of the load balancers alone")
 	}
 	timeout := caddy.Duration(3 * time.Second)
 	if n := t.top.get("haproxy_timeout"); n != nil {
-		timeout = t.duration(n)
+		if timeout = t.duration(n); timeout == 0 {
+			timeout = caddy.Duration(3 * time.Second)
+			t.safe(n, "a load balancer has 3 seconds to say where a client comes from, or connections could pile up")
+		}
 	}
-	match = caddy.ModuleMap{"remote_ip": caddyconfig.JSON(map[string]any{"ranges": networks}, nil)}
+	match = caddy.ModuleMap{"remote_ip": caddyconfig.JSON(map[string]any{"ranges": texts(networks)}, nil)}
 	return match, []json.RawMessage{caddyconfig.JSON(map[string]any{
-		"handler": "proxy_protocol", "allow": networks, "fallback_policy": "REJECT", "timeout": timeout,
+		"handler": "proxy_protocol", "allow": texts(networks), "fallback_policy": "REJECT", "timeout": timeout,
 	}, nil)}
 }
 
@@ -278,6 +299,7 @@ func (t *translation) auth(s *servers, mechanisms []string, identity string) {
 			continue
 		}
 		s.add(listen, nil, caddyconfig.JSONModuleObject(&h, "handler", "dovecot_auth", nil))
+		t.asked = true
 	}
 }
 

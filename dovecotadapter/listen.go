@@ -163,6 +163,7 @@ func (l *listener) authAddresses() (listen, allow []string) {
 	var open []string
 	for _, host := range hosts {
 		ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		ip = ip.Unmap()
 		switch {
 		case host == "localhost" || err == nil && ip.IsLoopback():
 			listen = append(listen, "kept/"+net.JoinHostPort(strings.Trim(host, "[]"), l.port))
@@ -211,8 +212,12 @@ func socketKind(name string) int {
 	return clientSocket
 }
 
-// unixAddress returns the address of a unix listener with its mode.
+// unixAddress returns the address of a unix listener with its mode, or "" if it is off.
 func (l *listener) unixAddress() string {
+	mode, off := l.mode()
+	if off {
+		return ""
+	}
 	file := l.name
 	if value, n := l.text("path"); n != nil {
 		file = value
@@ -229,20 +234,9 @@ func (l *listener) unixAddress() string {
 	if !isWord(file) || strings.ContainsAny(file, ":|") {
 		l.t.refuse(at, "the path of the socket may have no space, brace, colon or bar in it")
 	}
-	mode := "0600"
-	if value, n := l.text("mode"); n != nil {
-		bits, err := strconv.ParseUint(value, 8, 32)
-		switch {
-		case err != nil || bits > 0o777:
-			l.t.refuse(n, "the mode must be one such as 0660")
-		case bits == 0:
-			return ""
-		default:
-			mode = "0" + strconv.FormatUint(bits, 8)
-		}
-		if bits&0o002 != 0 {
-			l.t.warn(n, "every program that can enter the directory can try passwords; 0660 and a directory with the group of the mail server are better")
-		}
+	if dir := path.Dir(file); path.Base(dir) == "private" {
+		l.t.warn(at, "Caddy's user cannot write to %s, which is Postfix's own: use %s/caddy/auth.sock, and change smtpd_sasl_path to caddy/auth.sock; docs/postfix.md shows how",
+			dir, path.Dir(dir))
 	}
 	for _, key := range []string{"user", "group"} {
 		if value, n := l.text(key); value != "" {
@@ -250,4 +244,25 @@ func (l *listener) unixAddress() string {
 		}
 	}
 	return "kept/unix/" + file + "|" + mode
+}
+
+// mode returns that of the socket, or that the listener is off.
+func (l *listener) mode() (mode string, off bool) {
+	value, n := l.text("mode")
+	if n == nil {
+		return "0600", false
+	}
+	bits, err := strconv.ParseUint(value, 8, 32)
+	switch {
+	case err != nil || bits > 0o777:
+		l.t.refuse(n, "the mode must be one such as 0660")
+	case bits == 0:
+		for _, block := range l.nodes {
+			l.t.leave(block, NoEffect, ": the listener is off, since its mode is 0")
+		}
+		return "", true
+	case bits&0o002 != 0:
+		l.t.warn(n, "every program that can enter the directory can try passwords; 0660 and a directory with the group of the mail server are better")
+	}
+	return "0" + strconv.FormatUint(bits, 8), false
 }

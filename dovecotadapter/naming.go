@@ -52,6 +52,11 @@ func (m *naming) result() (username, identity string) {
 		switch {
 		case err != nil:
 			m.t.drop(n, "%v; names go to the backend as they were typed", err)
+		case before.cased:
+			m.t.warn(n, "carried over, but for upper and lower case: names go to the backend as typed")
+		}
+		switch {
+		case err != nil:
 		case before.text != wholeUser:
 			made.text = strings.ReplaceAll(made.text, wholeUser, before.text)
 			m.at = n

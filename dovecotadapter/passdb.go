@@ -22,12 +22,17 @@ type passdb struct {
 type field struct {
 	key, value string
 	node       *dovecotconf.Node
+	// secret says that it is behind a password, and may be a piece of it, behind a space.
+	secret bool
 }
 
 // shown is how a field that is not known is named in a warning. One without a value may be
-// what is behind a space in a password.
+// what is behind a space in a password, too.
 func (f field) shown() string {
-	if f.value == "" {
+	switch {
+	case f.secret:
+		return "behind a password"
+	case f.value == "":
 		return "without a value"
 	}
 	return f.key
@@ -53,7 +58,7 @@ func (t *translation) addPassdb(n *dovecotconf.Node) {
 			t.mark(in, Carried)
 			for _, line := range in.Nodes {
 				t.mark(line, Carried)
-				p.fields = append(p.fields, field{line.Key, line.Value, line})
+				p.fields = append(p.fields, field{key: line.Key, value: line.Value, node: line})
 			}
 		case in.Block && in.Name == "" && (key == "imapc" || strings.HasPrefix(key, "ssl")):
 			t.mark(in, Carried)
@@ -75,13 +80,15 @@ func (p *passdb) driver() string {
 	return p.name
 }
 
-// read reads the lists of fields.
+// read reads the lists of fields. What comes later counts more.
 func (p *passdb) read() {
-	for _, key := range []string{"args", "default_fields", "override_fields"} {
+	for _, key := range []string{"default_fields", "args", "override_fields"} {
 		value, n := p.text(key)
+		secret := false
 		for word := range strings.FieldsSeq(value) {
 			k, v, _ := strings.Cut(word, "=")
-			f := field{k, v, n}
+			f := field{k, v, n, secret}
+			secret = secret || strings.Contains(k, "pass") && k != "nopassword" && !isPassword(v)
 			if key == "args" {
 				p.args = append(p.args, f)
 			}
@@ -117,8 +124,8 @@ func (p *passdb) isProxy() bool {
 }
 
 // guards refuses what keeps people out and cannot be done here. It says whether the
-// passdb is one to go on with.
-func (p *passdb) guards() bool {
+// passdb is one to go on with. The last has no others behind it.
+func (p *passdb) guards(last bool) bool {
 	if denies, n := p.yes(false, "deny"); denies {
 		p.t.refuse(n, "the users of this passdb are kept out, and there is no equal; disable them at the backend, and take the block out")
 		return false
@@ -131,6 +138,9 @@ func (p *passdb) guards() bool {
 	default:
 		p.t.refuse(n, "a right password is to be confirmed by another passdb, and there is no equal; take the line out if the backend alone may decide")
 	}
+	if value, n := p.text("result_failure"); stops(value) && !last {
+		p.t.refuse(n, "whoever is not in this passdb is kept out, and there is no equal; take the line out if the backend alone may decide")
+	}
 	for _, key := range []string{"allow_nets", "allow_real_nets"} {
 		if _, n := p.field(key); n != nil {
 			p.t.refuse(n, "with %s, users get in from some networks only, and there is no equal; see to it at the backend or in a firewall, and take it out", key)
@@ -140,6 +150,17 @@ func (p *passdb) guards() bool {
 		p.t.refuse(n, "with nologin, nobody gets in, and there is no equal; take it out if users are to log in through Caddy")
 	}
 	return true
+}
+
+// stops reports whether no other passdb is asked after a result that has this value.
+func stops(result string) bool { return result == "return" || result == "return-fail" }
+
+// source is the line that says which users there are in it.
+func (p *passdb) source() *dovecotconf.Node {
+	if n := p.get("driver"); n != nil {
+		return n
+	}
+	return p.at
 }
 
 // drop says why it is not asked.
@@ -186,14 +207,17 @@ func (p *passdb) remark() {
 				text, known = knownFields[prefix], true
 			}
 		}
+		if last, n := p.field(f.key); last != f.value && known {
+			p.t.warn(f.node, "%s: the field %s is set again in %s:%d", NoEffect, f.shown(), n.File, n.Line)
+		}
 		switch {
 		case said[f.key]:
 		case !known:
 			p.t.warn(f.node, "%s: the field %s is not known here", Unknown, f.shown())
 		case strings.HasPrefix(f.key, "userdb_") && text == knownFields["userdb_"]:
-			p.t.warn(f.node, "%s: the field %s: %s", NotNeeded, f.key, text)
+			p.t.warn(f.node, "%s: the field %s: %s", NotNeeded, f.shown(), text)
 		case text != "":
-			p.t.warn(f.node, "%s: the field %s: %s", NoEqual, f.key, text)
+			p.t.warn(f.node, "%s: the field %s: %s", NoEqual, f.shown(), text)
 		}
 		said[f.key] = true
 	}

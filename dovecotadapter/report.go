@@ -26,6 +26,15 @@ type translation struct {
 	services map[string]*service
 	// narrowed are blocks that hold for some addresses or names only.
 	narrowed []*dovecotconf.Node
+	// imapOnly and mailOnly are blocks that do not hold for mail servers, or only for
+	// them.
+	imapOnly, mailOnly []*dovecotconf.Node
+	// userdbs are those, and sessions the blocks service imap.
+	userdbs, sessions []*dovecotconf.Node
+	// uncached is the line that says that right passwords are not remembered.
+	uncached *dovecotconf.Node
+	// asked says that mail servers can ask about passwords.
+	asked bool
 }
 
 func newTranslation(name string, conf *dovecotconf.Config) *translation {
@@ -92,15 +101,31 @@ func (t *translation) refuse(n *dovecotconf.Node, format string, args ...any) {
 // finish accounts for all that nothing has been said of yet.
 func (t *translation) finish() {
 	dovecotconf.Walk(t.conf.Nodes, func(n *dovecotconf.Node) bool {
-		f, done := t.fates[n]
-		switch {
-		case !done:
+		if _, done := t.fates[n]; !done {
 			t.account(n)
-		case f == Carried && len(n.Unknown) > 0:
-			t.warn(n, "$%s is set nowhere in these files, and was taken as empty", strings.Join(n.Unknown, ", $"))
 		}
+		t.variables(n)
 		return true
 	})
+}
+
+// variables says of those that nothing sets what has become of them. Dovecot has values
+// for its own settings; other names are an error for it, too.
+func (t *translation) variables(n *dovecotconf.Node) {
+	var unset []string
+	for _, name := range n.Unknown {
+		if !strings.Contains(name, "/") && bestRule("", name) == nil {
+			if strings.Contains(n.Key, "pass") {
+				name = "..." // it is a piece of a password
+			}
+			t.refuse(n, "nothing sets $%s, which is an error for Dovecot, too; what is to begin with $ must be in quotes", name)
+			return
+		}
+		unset = append(unset, name)
+	}
+	if t.fates[n] == Carried && len(unset) > 0 {
+		t.warn(n, "$%s is set nowhere in these files, and was taken as empty", strings.Join(unset, ", $"))
+	}
 }
 
 // account says of a setting or block what its rule says.

@@ -53,6 +53,16 @@ func (s *settings) get(names ...string) *dovecotconf.Node {
 	return found.node
 }
 
+// in returns the first of several places that has one of the settings, or the last.
+func in(places []*settings, names ...string) *settings {
+	for _, s := range places {
+		if slices.ContainsFunc(s.entries, func(e entry) bool { return slices.Contains(names, e.key) }) {
+			return s
+		}
+	}
+	return places[len(places)-1]
+}
+
 func (s *settings) overridden(n, by *dovecotconf.Node) {
 	if s.t.fates[n] != NoEffect {
 		s.t.leave(n, NoEffect, ": %s:%d sets it again", by.File, by.Line)
@@ -182,12 +192,21 @@ func (t *translation) collect(nodes []*dovecotconf.Node, level int) {
 			t.top.add(n.Key, n, level)
 		case n.Key == "passdb":
 			t.addPassdb(n)
+		case n.Key == "userdb":
+			t.userdbs = append(t.userdbs, n)
 		case n.Key == "service" && (n.Name == "imap-login" || n.Name == "auth"):
 			t.addService(n)
+		case n.Key == "service" && n.Name == "imap":
+			t.sessions = append(t.sessions, n)
 		case n.Key == "protocol" && isIMAP(n.Name):
 			// It counts more than what stands outside, wherever that is.
 			t.mark(n, Carried)
 			t.collect(n.Nodes, 1)
+			if !isMail(n.Name) {
+				t.imapOnly = append(t.imapOnly, n)
+			}
+		case n.Key == "protocol" && isMail(n.Name):
+			t.mailOnly = append(t.mailOnly, n)
 		case n.Key == "local" || n.Key == "remote" || n.Key == "local_name":
 			t.narrowed = append(t.narrowed, n)
 		case n.Name == "" && slices.Contains(prefixes, n.Key):
@@ -205,6 +224,15 @@ func isIMAP(protocol string) bool {
 		return other != "imap"
 	}
 	return protocol == "imap"
+}
+
+// isMail reports whether what is said for a protocol is said for mail servers, whose
+// questions about passwords are of the protocol smtp.
+func isMail(protocol string) bool {
+	if other, not := strings.CutPrefix(protocol, "!"); not {
+		return other != "smtp"
+	}
+	return protocol == "smtp" || protocol == "submission"
 }
 
 // fullName returns the name of a setting that stands in a block, with the block's own

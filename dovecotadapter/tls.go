@@ -81,17 +81,6 @@ func (t *translation) narrow(list []caddyimap.CertificateFiles, n *dovecotconf.N
 	return list
 }
 
-// guardsLogin reports whether a setting, or one in a block, keeps clients out.
-func guardsLogin(n *dovecotconf.Node) (guards bool) {
-	dovecotconf.Walk([]*dovecotconf.Node{n}, func(n *dovecotconf.Node) bool {
-		rule := ruleOf(n)
-		guards = guards || rule != nil && rule.Fate == Refused && isSet(n.Value) ||
-			n.Key == "auth_ssl_require_client_cert" && isYes(n.Value)
-		return true
-	})
-	return guards
-}
-
 // policy returns the connection policy of the handlers imap, or nil if the default will
 // do.
 func (t *translation) policy() *caddytls.ConnectionPolicy {

@@ -2,7 +2,9 @@ package dovecotadapter
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +40,9 @@ func parseTime(text string) (time.Duration, error) {
 	} {
 		for name := range strings.FieldsSeq(u.names) {
 			if strings.HasPrefix(name, unit) && (unit != "m" || u.is == time.Minute) {
+				if n > int64(math.MaxInt64/u.is) {
+					return 0, fmt.Errorf("%q is too long", text)
+				}
 				return time.Duration(n) * u.is, nil
 			}
 		}
@@ -45,22 +50,54 @@ func parseTime(text string) (time.Duration, error) {
 	return 0, fmt.Errorf("%q is no time, such as 2 secs", text)
 }
 
-// parseNetworks reads networks and addresses. What is neither is in bad.
-func parseNetworks(words []string) (networks, bad []string) {
+// parseNetworks reads networks and addresses. What is neither is in bad. IPv4 is so called,
+// also where it is written as IPv6.
+func parseNetworks(words []string) (networks []netip.Prefix, bad []string) {
 	for _, word := range words {
-		if p, err := netip.ParsePrefix(word); err == nil {
-			networks = append(networks, p.Masked().String())
-		} else if a, err := netip.ParseAddr(word); err == nil {
-			networks = append(networks, netip.PrefixFrom(a, a.BitLen()).String())
-		} else {
-			bad = append(bad, word)
+		p, err := netip.ParsePrefix(word)
+		if err != nil {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(word); err == nil {
+				p, err = a.WithZone("").Prefix(a.BitLen())
+			}
 		}
+		switch {
+		case err != nil:
+			bad = append(bad, word)
+			continue
+		case p.Addr().Is4In6() && p.Bits() >= 96:
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		networks = append(networks, p.Masked())
 	}
 	return networks, bad
 }
 
-// everybody are the networks that all addresses are in.
-func everybody(network string) bool { return strings.HasSuffix(network, "/0") }
+// texts returns networks as they are written.
+func texts(networks []netip.Prefix) (list []string) {
+	for _, p := range networks {
+		list = append(list, p.String())
+	}
+	return list
+}
+
+// everybody reports whether networks are so much of the internet that nobody means it: a
+// quarter of IPv4, or half of those addresses of IPv6 that are given out, which are an
+// eighth of all.
+func everybody(networks []netip.Prefix) bool {
+	var four, six float64
+	for i, p := range networks {
+		inside := slices.ContainsFunc(networks, func(o netip.Prefix) bool { return o.Bits() < p.Bits() && o.Overlaps(p) })
+		switch part := math.Ldexp(1, -p.Bits()); {
+		case inside || slices.Contains(networks[:i], p):
+		case p.Addr().Is4():
+			four += part
+		default:
+			six += part
+		}
+	}
+	return four >= 1./4 || six >= 1./16
+}
 
 // isThisMachine reports whether a host is this machine, by the names that people write.
 func isThisMachine(host string) bool {

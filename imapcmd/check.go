@@ -35,7 +35,7 @@ func init() {
 			o := new(checkOptions)
 			o.flags(cmd)
 			usage := func(err error) error {
-				return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return exitUsage, err })(cmd, nil)
+				return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return misused(os.Stderr, err) })(cmd, nil)
 			}
 			cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 			cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -132,6 +132,9 @@ func (o *checkOptions) check(c console) error {
 	case o.user != "" && !o.passwordStdin && !c.isTerminal():
 		return errors.New("there is no terminal to ask for the password on; use --password-stdin")
 	}
+	if err := o.target.checkVerification(); err != nil {
+		return err
+	}
 	return o.target.checkTrustPool()
 }
 
@@ -153,13 +156,13 @@ var errFault = errors.New("something is wrong")
 
 func (o *checkOptions) run(ctx context.Context, c console) (int, error) {
 	if err := o.check(c); err != nil {
-		return exitUsage, err
+		return misused(c.err, err)
 	}
 	if err := loadEnvFiles(o.envFiles); err != nil {
-		return exitUsage, err
+		return misused(c.err, err)
 	}
 	if err := silence(); err != nil {
-		return exitUsage, err
+		return misused(c.err, err)
 	}
 	r := report{Checks: []doctor.Check{}}
 	text := doctor.Text{W: c.out}
@@ -172,16 +175,17 @@ func (o *checkOptions) run(ctx context.Context, c console) (int, error) {
 	found, err := o.load(c.in)
 	var usage *usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintln(c.err, "Error:", err) // Caddy's log has been silenced
-		return exitUsage, err
+		return misused(c.err, err)
 	}
 	if len(o.target.upstreams) == 0 {
 		d.Config(found.file, err, found.warnings...)
+		if err == nil && !found.canConnect() {
+			d.NoListener(found.file, len(found.fronts)+len(found.auths) > 0)
+		}
 	}
 	if err == nil {
 		if err := o.whoLogsIn(d, found, c); err != nil {
-			fmt.Fprintln(c.err, "Error:", err)
-			return exitUsage, err
+			return misused(c.err, err)
 		}
 		r.MainCF = found.examine(ctx, d)
 	}
@@ -209,14 +213,21 @@ func (r *report) end(w io.Writer, asJSON bool) error {
 			fmt.Fprintln(w, "  "+line)
 		}
 	}
-	wrong := 0
+	wrong, marked := 0, 0
 	for _, check := range r.Checks {
-		if check.Status == doctor.Failed {
+		switch check.Status {
+		case doctor.Failed:
 			wrong++
+		case doctor.Warning:
+			marked++
 		}
 	}
 	end := "Nothing is wrong."
 	switch {
+	case wrong == 0 && marked == 1:
+		end = "Nothing is wrong, but look at the line marked !."
+	case wrong == 0 && marked > 1:
+		end = fmt.Sprintf("Nothing is wrong, but look at the %d lines marked !.", marked)
 	case wrong == 1:
 		end = "1 thing is wrong."
 	case wrong > 1:
@@ -245,6 +256,14 @@ func (o *checkOptions) whoLogsIn(d *doctor.Doctor, found *found, c console) erro
 		}
 	}
 	return nil
+}
+
+// misused tells how the command was misused, always in the same form: Caddy would log
+// it, where that is not silenced yet.
+func misused(w io.Writer, err error) (int, error) {
+	_ = silence()
+	fmt.Fprintln(w, "Error:", err)
+	return exitUsage, err
 }
 
 // silence has Caddy log nothing, before it says how it loads a configuration.

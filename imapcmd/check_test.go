@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -92,12 +93,13 @@ func TestCheckUsage(t *testing.T) {
 		{[]string{"--config", "-", "--user", "x", "--password-stdin"}, "cannot be both"},
 		{[]string{"--to", "a", "--timeout", "1ns"}, "--timeout"},
 		{[]string{"--to", "a", "--tls-trust-pool", "none.pem"}, "--tls-trust-pool"},
+		{[]string{"--to", "a", "--insecure", "--tls-trust-pool", "none.pem"}, "leave one out"},
 		{[]string{"--to", "a", "--tls", "ssl"}, `tls "ssl": must be one of`},
 		{[]string{"--to", "imap://a"}, "an address has no scheme"},
 		{[]string{"--config", two, "--backend", "c"}, `known are a, b`},
 		{[]string{"--config", two, "--user", "x", "--password-stdin"}, "say with --backend which of them x logs in at, so that the others do not get the password: a, b"},
 	} {
-		t.Run(strings.Join(tc.args, " "), func(t *testing.T) { check(t, tc.args...).want(t, exitUsage, tc.want) })
+		t.Run(strings.Join(tc.args, " "), func(t *testing.T) { check(t, tc.args...).want(t, exitUsage, "Error: ", tc.want) })
 	}
 }
 
@@ -226,23 +228,49 @@ layer4 {
 // TestCheckBadConfig pins that a configuration that Caddy would not start is a fault.
 func TestCheckBadConfig(t *testing.T) {
 	check(t, "--config", caddyfileOf(t, "imap {\nbackend a {\n}\n}\n")).want(t, exitFault, "✗ load", "it has no upstream", "mend it")
-	check(t, "--config", caddyfileOf(t, "")).want(t, exitFault, "there is no imap app")
+	c := check(t, "--config", caddyfileOf(t, ""))
+	c.want(t, exitFault, "there is no imap app", "Caddy starts with it, and serves no IMAP")
+	if strings.Contains(c.out, "would not start") {
+		t.Errorf("Caddy would:\n%s", c.out)
+	}
+	conf := filepath.Join(t.TempDir(), "dovecot.conf")
+	if err := os.WriteFile(conf, []byte("protocols = imap\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(t, "--config", conf).want(t, exitFault, "--adapter dovecot")
 	check(t, "--config", filepath.Join(t.TempDir(), "none")).want(t, exitFault, "none")
+}
+
+// TestCheckNoListener pins that a configuration is not called well if none of its listeners
+// can be looked at.
+func TestCheckNoListener(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	srv := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
+	backend := "imap {\nbackend a {\nupstream " + srv.Addr() + "\ntls_trust_pool file " + ca.File() + "\ntls_server_name localhost\n}\n}\n"
+	c := check(t, "--config", caddyfileOf(t, backend))
+	c.want(t, exitWell, "! load", "nothing in it listens", "Nothing is wrong, but look at the 2 lines marked !.")
+	c = check(t, "--config", caddyfileOf(t, backend+"layer4 {\nfd/7 {\nroute {\nimap a\n}\n}\n}\n"))
+	c.want(t, exitWell, "! load", "no listener could be looked at", "Nothing is wrong, but look at the 2 lines marked !.")
 }
 
 // TestListeners pins how handlers are found, and what comes before them.
 func TestListeners(t *testing.T) {
 	l := readListeners([]byte(`{"servers": {
 		"a": {"listen": [":143", "kept/[::]:1143-1144", "fd/3"], "routes": [{"handle": [{"handler": "proxy_protocol"}, {"handler": "imap", "backend": "x"}]}]},
-		"b": {"listen": ["10.0.0.1:993"], "routes": [{"match": [{}], "handle": [{"handler": "subroute", "routes": [{"handle": [{"handler": "tls"}, {"handler": "imap"}]}]}]}]},
+		"b": {"listen": ["10.0.0.1:993"], "routes": [{"match": [{}], "handle": [{"handler": "subroute", "routes": [{"handle": [{"handler": "tls"},
+			{"handler": "imap", "connection_policies": [{"client_authentication": {}}]}]}]}]}]},
+		"b2": {"listen": [":1"], "routes": [{"match": [{}], "handle": [{"handler": "imap"}]},
+			{"handle": [{"handler": "proxy_protocol", "allow": ["192.0.2.10/32"], "fallback_policy": "REJECT"}, {"handler": "imap"}]}]},
 		"c": {"listen": ["kept/unix//run/a.sock|0660"], "routes": [{"handle": [{"handler": "dovecot_auth", "allow_delegates": true}]}, {"handle": [{"handler": "dovecot_auth"}]}]}
 	}}`))
+	anybody := &doctor.Proxied{Others: true}
 	fronts := []doctor.Front{
-		{Address: ":143", Backend: "x", Network: "tcp", Dial: "127.0.0.1:143", Proxy: true},
-		{Address: "kept/[::]:1143-1144 port 1143", Backend: "x", Network: "tcp", Dial: "[::1]:1143", Proxy: true},
-		{Address: "kept/[::]:1143-1144 port 1144", Backend: "x", Network: "tcp", Dial: "[::1]:1144", Proxy: true},
-		{Address: "fd/3", Backend: "x", Proxy: true},
-		{Address: "10.0.0.1:993", Network: "tcp", Dial: "10.0.0.1:993", Implicit: true},
+		{Address: ":143", Backend: "x", Network: "tcp", Dial: "127.0.0.1:143", Proxy: anybody},
+		{Address: "kept/[::]:1143-1144 port 1143", Backend: "x", Network: "tcp", Dial: "[::1]:1143", Proxy: anybody},
+		{Address: "kept/[::]:1143-1144 port 1144", Backend: "x", Network: "tcp", Dial: "[::1]:1144", Proxy: anybody},
+		{Address: "fd/3", Backend: "x", Proxy: anybody},
+		{Address: "10.0.0.1:993", Network: "tcp", Dial: "10.0.0.1:993", Implicit: true, Matched: true, ClientAuth: true},
+		{Address: ":1", Network: "tcp", Dial: "127.0.0.1:1", Proxy: &doctor.Proxied{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/32")}}},
 	}
 	auths := []doctor.Auth{{Address: "kept/unix//run/a.sock|0660", Network: "unix", Dial: "/run/a.sock", Delegates: true}}
 	if !reflect.DeepEqual(l.fronts, fronts) || !reflect.DeepEqual(l.auths, auths) {
@@ -287,8 +315,8 @@ func TestCheckWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := check(t, "--config", file)
-	c.want(t, exitWell, "✓ load", "! load "+file+":2", "not formatted", "Nothing is wrong.")
-	if strings.Count(c.out, "! load") != 1 {
+	c.want(t, exitWell, "✓ load", "! load "+file+":2", "not formatted", "nothing in it listens", "Nothing is wrong, but look at the 2 lines marked !.")
+	if strings.Count(c.out, "! load") != 2 {
 		t.Errorf("it is not said once:\n%s", c.out)
 	}
 	// Whatever is read, and from wherever.

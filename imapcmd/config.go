@@ -54,7 +54,7 @@ func (b *block) quote(value string) string {
 func (o *options) caddyfile() ([]byte, error) {
 	b := new(block)
 	b.open("")
-	b.text.WriteString("# Without the next two lines there is an admin API, by which the backend can be\n# moved while this runs: see docs/security.md.\n")
+	b.text.WriteString("# In place of \"admin off\", write \"admin unix//run/caddy/admin.sock|0600\" to be able\n# to move the backend while this runs. Leave nothing in its place: then every program\n# of this machine could.\n")
 	b.line("admin", "off")
 	b.line("persist_config", "off")
 	// Nobody asked for a new authority that this machine trusts.
@@ -152,7 +152,7 @@ func (o *options) listener(b *block, addr, handler string, handlerOptions ...str
 // kept has a configuration that is changed later hand the socket on, if the address is
 // one of our own choice.
 func kept(addr string) string {
-	if strings.Contains(addr, "/") {
+	if path := unixPath(addr); strings.Contains(addr, "/") && (path == "" || strings.Contains(path, ":") || strings.HasPrefix(addr, "kept/")) {
 		return addr
 	}
 	return "kept/" + addr

@@ -44,7 +44,9 @@ func TestPrintConfig(t *testing.T) {
 		{"names and servers", []string{"-f", "b.internal", "-t", "ex2.internal:1143"}, []string{`"hostnames":["mail.internal","b.internal"]`, `"dial":"ex2.internal:1143"`}},
 		{"the old word", []string{"--hostname", "b.internal"}, []string{`"b.internal"`}},
 		{"auth", []string{"--auth", "127.0.0.1:12399"}, []string{`"listen":["kept/127.0.0.1:12399"]`, `"handler":"dovecot_auth"`}},
-		{"auth at a path", []string{"--auth", "unix//run/caddy-auth.sock|0660"}, []string{`"listen":["unix//run/caddy-auth.sock|0660"]`}},
+		{"auth at a path", []string{"--auth", "unix//run/caddy-auth.sock|0660"}, []string{`"listen":["kept/unix//run/caddy-auth.sock|0660"]`}},
+		{"auth at a path alone", []string{"--auth", "unix//run/caddy-auth.sock"}, []string{`"listen":["kept/unix//run/caddy-auth.sock|0660"]`}},
+		{"auth at a path with a colon", []string{"--auth", "unix//run/caddy:auth.sock"}, []string{`"listen":["unix//run/caddy:auth.sock|0660"]`}},
 		{"addresses", []string{"--imap", "127.0.0.1:2143", "--imaps", "127.0.0.1:2993"}, []string{`"kept/127.0.0.1:2143"`, `"kept/127.0.0.1:2993"`}},
 		{"TLS", []string{"--tls", "implicit", "--tls-server-name", "ex.internal", "--tls-trust-pool", ca.File()}, []string{
 			`"tls_mode":"implicit"`, `"server_name":"ex.internal"`, `"pem_files":["` + ca.File() + `"]`,
@@ -162,11 +164,28 @@ func TestQuote(t *testing.T) {
 		}
 	}
 	for want, args := range map[string][]string{
+		"--to a{b: ": {"--to", "a{b"}, "--from x y: that is no host name": {"--from", "x y"}, "--tls ssl: must be": {"--tls", "ssl"},
+		"--insecure verifies nothing": {"--insecure", "--tls-trust-pool", "ca.pem"}, "--tls off: without TLS": {"--tls", "off", "--tls-server-name", "b"},
 		"cannot stand in a Caddyfile": {"--tls-server-name", "x\ny"}, "cannot be listened on": {"--auth", "unix//run/a b"}, "leave one out": {"-i", "--email", "a@b"},
 	} {
 		o := parsed(t, append([]string{"--print-config", "--from", "a.internal", "--to", "b"}, args...)...)
 		if _, err := run(o, new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
 		}
+	}
+}
+
+// The printed Caddyfile leads nobody to an admin API that every program may use.
+func TestPrintedAdminAdvice(t *testing.T) {
+	o := parsed(t, "--print-config", "--from", "a.internal", "--to", "b")
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := o.caddyfile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), `"admin unix//run/caddy/admin.sock|0600"`) || strings.Contains(string(text), "Without the next two lines") {
+		t.Errorf("it says\n%s", text)
 	}
 }

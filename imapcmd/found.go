@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -61,7 +60,7 @@ func (o *checkOptions) load(in io.Reader) (*found, error) {
 	}
 	app, err := ctx.AppIfConfigured("imap")
 	if err != nil {
-		return f, errors.New("there is no imap app in this configuration, and thus no backend; see Caddyfile.example")
+		return f, doctor.ErrNoIMAP
 	}
 	return f, f.fill(ctx, app.(*caddyimap.App), listeners, o.backend)
 }
@@ -92,6 +91,9 @@ func (o *checkOptions) read(f *found, in io.Reader) (*caddy.Config, error) {
 		f.file = file
 	}
 	if err != nil {
+		if o.adapter == "" && strings.Contains(err.Error(), "not valid JSON") {
+			err = fmt.Errorf("%w (a dovecot.conf is read with --adapter dovecot, and a Caddyfile of another name with --adapter caddyfile)", err)
+		}
 		return nil, err
 	}
 	if adapter != "" {
@@ -215,6 +217,12 @@ func authorities(ctx caddy.Context) (certs []*x509.Certificate, file string) {
 
 func (f *found) names() string { return strings.Join(slices.Sorted(maps.Keys(f.backends)), ", ") }
 
+// canConnect reports whether there is a listener that can be looked at.
+func (f *found) canConnect() bool {
+	return slices.ContainsFunc(f.fronts, func(front doctor.Front) bool { return front.Network != "" }) ||
+		slices.ContainsFunc(f.auths, func(auth doctor.Auth) bool { return auth.Network != "" })
+}
+
 // examine looks at all, and returns the lines for Postfix.
 func (f *found) examine(ctx context.Context, d *doctor.Doctor) (lines []mainCF) {
 	for _, name := range slices.Sorted(maps.Keys(f.backends)) {
@@ -232,85 +240,4 @@ func (f *found) examine(ctx context.Context, d *doctor.Doctor) (lines []mainCF) 
 		}
 	}
 	return lines
-}
-
-// listeners are those of a configuration.
-type listeners struct {
-	fronts []doctor.Front
-	auths  []doctor.Auth
-}
-
-// readListeners finds the handlers of ours, and where they listen. It reads the
-// configuration before it is set up, since layer4 shows neither its listeners nor its
-// handlers. What is wrong with it is found out when it is set up.
-func readListeners(layer4 json.RawMessage) (l listeners) {
-	var app struct {
-		Servers map[string]struct {
-			Listen []string `json:"listen"`
-			Routes []route  `json:"routes"`
-		} `json:"servers"`
-	}
-	if json.Unmarshal(layer4, &app) != nil {
-		return l
-	}
-	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
-		srv := app.Servers[name]
-		for _, listen := range srv.Listen {
-			for _, r := range srv.Routes {
-				l.walk(listen, r, way{})
-			}
-		}
-	}
-	return l
-}
-
-// route is as in layer4.
-type route struct {
-	Handle []json.RawMessage `json:"handle"`
-}
-
-// way is what comes before a handler.
-type way struct{ tls, proxy bool }
-
-// walk finds the handlers of a route, in the order in which a connection comes to them,
-// and those of routes within it.
-func (l *listeners) walk(listen string, r route, w way) {
-	repl := caddy.NewReplacer()
-	for _, raw := range r.Handle {
-		var h struct {
-			Handler     string  `json:"handler"`
-			Backend     string  `json:"backend"`
-			ImplicitTLS bool    `json:"implicit_tls"`
-			Delegates   bool    `json:"allow_delegates"`
-			Routes      []route `json:"routes"`
-		}
-		if json.Unmarshal(raw, &h) != nil {
-			continue
-		}
-		backend := repl.ReplaceAll(h.Backend, "")
-		switch h.Handler {
-		case "tls":
-			w.tls = true
-		case "proxy_protocol":
-			w.proxy = true
-		case "imap":
-			for _, at := range dialable(repl.ReplaceAll(listen, "")) {
-				front := doctor.Front{Address: at.shown, Backend: backend, Network: at.network, Dial: at.address,
-					Implicit: h.ImplicitTLS || w.tls, Proxy: w.proxy}
-				if !slices.ContainsFunc(l.fronts, func(other doctor.Front) bool { return other.Address == at.shown && other.Backend == backend }) {
-					l.fronts = append(l.fronts, front)
-				}
-			}
-		case "dovecot_auth":
-			for _, at := range dialable(repl.ReplaceAll(listen, "")) {
-				auth := doctor.Auth{Address: at.shown, Backend: backend, Network: at.network, Dial: at.address, Delegates: h.Delegates}
-				if !slices.ContainsFunc(l.auths, func(other doctor.Auth) bool { return other.Address == at.shown && other.Backend == backend }) {
-					l.auths = append(l.auths, auth)
-				}
-			}
-		}
-		for _, inner := range h.Routes {
-			l.walk(listen, inner, w)
-		}
-	}
 }

@@ -4,15 +4,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
-	"syscall"
+	"strings"
 
-	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/spf13/cobra"
 
-	"github.com/caddy-imap/caddy-imap/keptnet"
+	"github.com/caddy-imap/caddy-imap/caddyimap"
 )
 
 // flags adds the flags, which have the names and letters of Caddy's reverse-proxy and
@@ -24,7 +23,7 @@ func (o *options) flags(cmd *cobra.Command) {
 	o.backendFlags(cmd)
 	flags.StringVar(&o.imap, "imap", "", `Address for IMAP with STARTTLS (default ":143")`)
 	flags.StringVar(&o.imaps, "imaps", "", `Address for IMAP with implicit TLS (default ":993")`)
-	flags.StringVar(&o.auth, "auth", "", "Address for mail servers that check passwords (default none)")
+	flags.StringVar(&o.auth, "auth", "", "Address for mail servers that check passwords; a unix socket has the mode 0660 if it names none (default none)")
 	flags.BoolVarP(&o.internalCerts, "internal-certs", "i", false, "Use internal CA for issuing certs")
 	flags.StringVar(&o.email, "email", "", "Email address for the account at the public authority")
 	flags.BoolVarP(&o.debug, "debug", "v", false, "Enable verbose debug logs")
@@ -158,6 +157,9 @@ func (o *options) check() error {
 			return fmt.Errorf("--from %s: it is a name alone; the port goes into --imap :%s or --imaps :%s", name, port, port)
 		}
 	}
+	if err := o.checkNames(); err != nil {
+		return err
+	}
 	o.setAddresses(":143", ":993", "")
 	switch o.print {
 	case "":
@@ -169,10 +171,56 @@ func (o *options) check() error {
 	}
 }
 
+// checkNames refuses names and servers that Caddy would refuse, so that no configuration
+// is printed that it does not take, and flags that contradict each other.
+func (o *options) checkNames() error {
+	for _, name := range o.from {
+		if !hasPlaceholder(name) && !caddyimap.IsHostname(strings.ToLower(name)) {
+			return fmt.Errorf("--from %s: that is no host name; letters beyond ASCII are written in their xn-- form", name)
+		}
+	}
+	switch o.tlsMode {
+	case "", "starttls", "implicit", "off":
+	default:
+		return fmt.Errorf("--tls %s: must be starttls, implicit or off", o.tlsMode)
+	}
+	for _, to := range o.upstreams {
+		b := caddyimap.Backend{TLSMode: o.tlsMode, TLS: &reverseproxy.TLSConfig{ServerName: o.serverName}}
+		if err := b.CheckUpstream(to); err != nil && !hasPlaceholder(to) {
+			return fmt.Errorf("--to %s: %w", to, err)
+		}
+	}
+	return o.checkVerification()
+}
+
+// hasPlaceholder says whether a value can be known only when Caddy runs.
+func hasPlaceholder(value string) bool {
+	_, behind, found := strings.Cut(value, "{")
+	return found && strings.Contains(behind, "}")
+}
+
+// checkVerification refuses flags about a certificate that would not be looked at.
+func (o *options) checkVerification() error {
+	switch {
+	case o.insecure && o.trustPool != "":
+		return errors.New("--insecure verifies nothing, and --tls-trust-pool says how to verify; leave one out")
+	case o.tlsMode == "off" && (o.insecure || o.trustPool+o.serverName != ""):
+		return errors.New("--tls off: without TLS, --tls-server-name, --tls-trust-pool and --insecure have no meaning; leave them out")
+	}
+	return nil
+}
+
 // checkTrustPool refuses a file that no certificate could be verified with.
 func (o *options) checkTrustPool() error {
 	if o.trustPool == "" {
 		return nil
+	}
+	info, err := os.Stat(o.trustPool)
+	if err != nil {
+		return fmt.Errorf("--tls-trust-pool: %w", err)
+	}
+	if !info.Mode().IsRegular() { // a pipe might never end
+		return fmt.Errorf("--tls-trust-pool %s: it is no ordinary file", o.trustPool)
 	}
 	b, err := os.ReadFile(o.trustPool)
 	if err != nil {
@@ -182,62 +230,4 @@ func (o *options) checkTrustPool() error {
 		return fmt.Errorf("--tls-trust-pool %s: there is no certificate in it, in PEM form", o.trustPool)
 	}
 	return nil
-}
-
-func (o *options) setAddresses(imap, imaps, auth string) {
-	for _, a := range []struct {
-		field *string
-		value string
-	}{{&o.imap, imap}, {&o.imaps, imaps}, {&o.auth, auth}} {
-		if *a.field == "" {
-			*a.field = a.value
-		}
-	}
-}
-
-// checkAddresses refuses addresses that nobody can listen on, and those that
-// somebody does. Caddy would share them with another Caddy, and connections would
-// come to either.
-func (o *options) checkAddresses() error {
-	seen := make(map[string]string)
-	for _, a := range []struct{ flag, addr string }{{"--imap", o.imap}, {"--imaps", o.imaps}, {"--auth", o.auth}} {
-		if a.addr == "" {
-			continue
-		}
-		addr, err := caddy.ParseNetworkAddress(a.addr)
-		if err == nil {
-			addr, err = keptnet.Plain(addr)
-		}
-		switch {
-		case err != nil:
-			return fmt.Errorf("%s %s: %w", a.flag, a.addr, err)
-		case addr.IsUnixNetwork() || addr.IsFdNetwork():
-			continue
-		case addr.PortRangeSize() != 1 || addr.StartPort == 0:
-			return fmt.Errorf("%s %s: must have a host and one port, or a port alone, as in 127.0.0.1:1143 or :1143", a.flag, a.addr)
-		}
-		host := addr.JoinHostPort(0)
-		if other, taken := seen[host]; taken {
-			return fmt.Errorf("%s %s: that is the address of %s, too", a.flag, a.addr, other)
-		}
-		seen[host] = a.flag
-		ln, err := net.Listen(addr.Network, host)
-		if err != nil {
-			return fmt.Errorf("%s %s: %w; %s", a.flag, a.addr, err, listenAdvice(err))
-		}
-		_ = ln.Close()
-	}
-	return nil
-}
-
-// listenAdvice says what to do about an address that cannot be listened on.
-func listenAdvice(err error) string {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return "a port below 1024 wants root or the capability CAP_NET_BIND_SERVICE, or choose a higher one"
-	case errors.Is(err, syscall.EADDRINUSE):
-		return "stop who listens there, or choose another address"
-	default:
-		return "choose an address of this machine"
-	}
 }

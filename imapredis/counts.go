@@ -90,15 +90,17 @@ func (c *counts) account(id guard.ID) string {
 	return c.prefix + "account:" + hex.EncodeToString(id[:])
 }
 func (c *counts) ban(source [8]byte) string { return c.prefix + "ban:" + hex.EncodeToString(source[:]) }
+func (c *counts) crowd(id [8]byte) string   { return c.prefix + "crowd:" + hex.EncodeToString(id[:]) }
 func (c *counts) generationKey() string     { return c.prefix + "generation" }
 func (c *counts) source(id [8]byte) string  { return c.prefix + "source:" + hex.EncodeToString(id[:]) }
 
 // Admit implements guard.Store.
 func (c *counts) Admit(ctx context.Context, a guard.Admission) (guard.Admitted, error) {
-	got, err := admitScript.Run(ctx, c.client, []string{c.account(a.Account), c.ban(a.Source), c.generationKey()},
+	got, err := admitScript.Run(ctx, c.client, []string{c.account(a.Account), c.ban(a.Source), c.generationKey(), c.source(a.Source), c.crowd(a.Source)},
 		a.Now.UnixMilli(), c.skew.Milliseconds(), a.Window.Milliseconds(), a.AccountFailures, a.KnownReserve,
 		ticket(a.Ticket), hex.EncodeToString(a.Home[:]), a.Known, a.Again,
 		knownFor.Milliseconds(), c.reservedFor.Milliseconds(), *c.generation.Load(),
+		a.SourceFailures, a.Exempt,
 	).Int64Slice()
 	if err != nil {
 		return guard.Admitted{}, fmt.Errorf("running the script admit: %w", err)
@@ -106,15 +108,15 @@ func (c *counts) Admit(ctx context.Context, a guard.Admission) (guard.Admitted, 
 	if len(got) == 0 {
 		return guard.Admitted{}, errLost
 	}
-	if len(got) != 3 {
-		return guard.Admitted{}, fmt.Errorf("running the script admit: got %d numbers, want 3", len(got))
+	if len(got) != 4 {
+		return guard.Admitted{}, fmt.Errorf("running the script admit: got %d numbers, want 4", len(got))
 	}
-	return guard.Admitted{Allowed: got[0] == 1, Banned: fromMillis(got[1]), HeldOff: fromMillis(got[2])}, nil
+	return guard.Admitted{Allowed: got[0] == 1, Banned: fromMillis(got[1]), HeldOff: fromMillis(got[2]), Crowded: got[3] == 1}, nil
 }
 
 // Settle implements guard.Store.
 func (c *counts) Settle(ctx context.Context, s guard.Settlement) error {
-	err := settleScript.Run(ctx, c.client, []string{c.account(s.Account), c.ban(s.Source), c.source(s.Source)},
+	err := settleScript.Run(ctx, c.client, []string{c.account(s.Account), c.ban(s.Source), c.source(s.Source), c.crowd(s.Source)},
 		s.Now.UnixMilli(), c.skew.Milliseconds(), s.Window.Milliseconds(),
 		ticket(s.Ticket), hex.EncodeToString(s.Home[:]), hex.EncodeToString(s.Pair[:]),
 		s.Granted, s.Failed, s.Stale, s.Exempt, toMillis(s.HeldOff),

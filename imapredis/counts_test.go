@@ -4,6 +4,7 @@ package imapredis
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func (l *ledger) ask(ticket int, account guard.ID, source [8]byte, known bool) g
 	l.t.Helper()
 	got, err := l.Admit(context.Background(), guard.Admission{
 		Ticket: uint64(ticket), Account: account, Source: source, Home: source, Known: known,
-		Now: l.now(), Window: 30 * time.Minute, AccountFailures: 4, KnownReserve: 1,
+		Now: l.now(), Window: 30 * time.Minute, AccountFailures: 4, KnownReserve: 1, SourceFailures: 3,
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -96,6 +97,59 @@ func TestKnown(t *testing.T) {
 	}
 	if !l.admit(90, bob, src(1)) {
 		t.Error("another account is held, too")
+	}
+}
+
+// TestCrowd pins that a source has no more under way than could be wrong before it is
+// banned, whatever the accounts, and that what an instance has under way that has died
+// does not count for long.
+func TestCrowd(t *testing.T) {
+	server := redistest.Start(t)
+	c := open(t, server)
+	l := newLedger(t, c)
+	account := func(n int) guard.ID { return guard.ID{0x77, byte(n)} }
+	admit := func(n int, allowed bool) {
+		t.Helper()
+		if got := l.ask(n, account(n), src(1), false); got.Allowed != allowed || got.Crowded == allowed {
+			t.Errorf("attempt %d: %+v", n, got)
+		}
+	}
+	end := func(n int, failed bool) {
+		t.Helper()
+		l.settle(guard.Settlement{Ticket: uint64(n), Account: account(n), Source: src(1), Pair: [8]byte{byte(n)}, Failed: failed})
+	}
+	for n := range 4 {
+		admit(n, n < 3)
+	}
+	if !l.admit(9, ann, src(2)) || !l.admit(10, ann, [8]byte{}) {
+		t.Error("another source is crowded as well")
+	}
+	end(0, false)
+	admit(4, true)
+	end(1, true)
+	admit(5, false)
+	end(2, true)
+	admit(6, false)
+	end(4, false)
+	admit(7, true) // the one that bans
+	end(7, true)
+	if got := l.ask(8, account(8), src(1), false); got.Banned.IsZero() {
+		t.Errorf("not banned: %+v", got)
+	}
+	// What somebody else has put there is not under way.
+	server.Do("HSET", c.crowd(src(3)), "1", "x", "2", "", "3", "-1")
+	c.reservedFor = 300 * time.Millisecond
+	for n := range 4 {
+		if got := l.ask(20+n, account(20+n), src(3), false); got.Crowded != (n == 3) {
+			t.Errorf("attempt %d: %+v", 20+n, got)
+		}
+	}
+	time.Sleep(c.reservedFor + 50*time.Millisecond)
+	if got := l.ask(30, account(30), src(3), false); !got.Allowed {
+		t.Errorf("after they have died: %+v", got)
+	}
+	if n := server.Do("HLEN", c.crowd(src(3))); strings.TrimSpace(n) != "1" {
+		t.Errorf("%s are left", n)
 	}
 }
 

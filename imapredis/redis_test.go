@@ -46,6 +46,19 @@ func TestKeys(t *testing.T) {
 	}
 	cfg.SourceFailures = 100
 	in.guard.Open(context.Background(), cfg, attempt("bob"), func(context.Context, bool) login.Verdict { return login.DeniedWith("") })
+	// One that goes on while the keys are looked at.
+	ctx, cancel := context.WithCancel(context.Background())
+	asked, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		in.guard.Open(ctx, cfg, attempt("dora"), func(ctx context.Context, _ bool) login.Verdict {
+			close(asked)
+			<-ctx.Done()
+			return login.Verdict{}
+		})
+	}()
+	<-asked
+	defer func() { cancel(); <-over }()
 	if _, err := in.guard.LiftAccount(context.Background(), cfg, "carol"); err != nil {
 		t.Fatal(err)
 	}
@@ -64,10 +77,10 @@ func TestKeys(t *testing.T) {
 			t.Errorf("key %s expires in %d s, %v", key, ttl, err)
 		}
 		dump.WriteString(key + "\n")
-		command := map[string][]string{"account": {"HGETALL", key}, "ban": {"GET", key}, "generation": {"GET", key}, "source": {"ZRANGE", key, "0", "-1"}}[kind]
+		command := map[string][]string{"account": {"HGETALL", key}, "ban": {"GET", key}, "crowd": {"HGETALL", key}, "generation": {"GET", key}, "source": {"ZRANGE", key, "0", "-1"}}[kind]
 		dump.WriteString(server.Do(command...) + "\n")
 	}
-	if fmt.Sprint(kinds) != "map[account:3 ban:1 generation:1 source:1]" {
+	if fmt.Sprint(kinds) != "map[account:4 ban:1 crowd:1 generation:1 source:1]" {
 		t.Errorf("keys: %v", kinds)
 	}
 	for _, s := range []string{user, "ann", password, "correct", address, "wrong", string(netip.MustParseAddr(address).AsSlice())} {

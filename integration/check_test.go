@@ -170,8 +170,8 @@ func TestCheckTerminal(t *testing.T) {
 	term.Expect("Try the same password as alice? It counts as another try. [y/N] ")
 	term.Type("y\n")
 	term.Expect("as alice is let in")
-	term.Expect("users have to log in as alice")
-	term.Expect("Nothing is wrong.")
+	term.Expect("the server takes alice")
+	term.Expect("Nothing is wrong, but look at the 2 lines marked !.")
 	term.End()
 	d.WantLogins("alice", 1)
 

@@ -92,7 +92,7 @@ func newDiffRig(t *testing.T, set twinSettings, rnd *rand.Rand, messages int) *d
 }
 
 func diffConfig() *imapext.Config {
-	return &imapext.Config{Names: imapext.Known()}
+	return &imapext.Config{Names: imapext.Known(), Cache: imapext.NewCache(16 << 20)}
 }
 
 // canonical is an answer in one form, without what a server behind us cannot know.

@@ -45,9 +45,9 @@ func TestOrderAsDovecot(t *testing.T) {
 			t.Fatalf("message %d was not taken: %s", i, status)
 		}
 	}
-	cfg := &imapext.Config{Names: []string{imapext.Auto}}
+	cfg := &imapext.Config{Names: []string{imapext.Auto}, Cache: imapext.NewCache(16 << 20)}
 	session := imapext.NewSession(cfg.Offer([]string{"IMAP4rev1", "LITERAL+"}))
-	// session.Owner = "odd"
+	session.Owner = "odd"
 	ours := relayLines(t, loginLines(t, d, "odd"), session)
 	for _, c := range []*lineClient{direct, ours} {
 		c.send("s SELECT INBOX\r\n")

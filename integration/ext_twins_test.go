@@ -248,6 +248,7 @@ func newTwinBehind(t *testing.T, d *dovecot, set twinSettings, cfg *imapext.Conf
 	caps := strings.Fields(set.capabilities)
 	offer := cfg.Offer(caps)
 	extension := imapext.NewSession(offer)
+	extension.Owner = user
 	session := relay.New(relay.Leg{Conn: front}, relay.Leg{Conn: back}, relay.Options{
 		Idle: time.Hour, Extension: extension, LiteralPlus: slices.Contains(caps, "LITERAL+"),
 	})

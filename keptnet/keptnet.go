@@ -22,6 +22,9 @@
 // last; those between hand it on, with whoever waits in its queue. Whoever has it for
 // longest gets all connections: a configuration that fails to start gets none.
 //
+// On Linux an address at which another process listens cannot be opened: Caddy would
+// share a port with another Caddy, and would remove the file of a unix socket.
+//
 // Handing on means that the address is not looked at again: a host name is looked
 // up when the socket is opened, and the settings in net.ListenConfig are those of
 // the configuration that opened it.
@@ -32,7 +35,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 
@@ -62,6 +64,9 @@ func Plain(addr caddy.NetworkAddress) (caddy.NetworkAddress, error) {
 	}
 	path, unix := strings.CutPrefix(addr.Host, "unix/")
 	switch {
+	case unix && strings.HasPrefix(path, "@") && strings.Contains(path, "|"):
+		return addr, fmt.Errorf("%s/%s: a socket whose name begins with @ has no file, and so no mode; leave out what is behind the |",
+			addr.Network, addr.Host)
 	case unix && network == "tcp" && addr.EndPort == 0:
 		return caddy.ParseNetworkAddress("unix/" + path) // this looks at the mode, too
 	case unix, strings.HasPrefix(addr.Host, "/"):
@@ -92,14 +97,24 @@ func listen(ctx context.Context, network, host, ports string, offset uint, cfg n
 	}
 	shared, loaded, err := sockets.LoadOrNew(key, func() (caddy.Destructor, error) { return open(ctx, key, addr, cfg) })
 	if err != nil {
-		return nil, err
+		// A unix socket's own error is but "permission denied".
+		return nil, fmt.Errorf("listening on %s: %w", name(network, key), err)
 	}
+	s := shared.(*socket)
 	if loaded && mode != 0 {
-		if _, err := os.Lstat(key.Host); err != nil {
+		if err := s.checkOwn(); err != nil {
 			logger().Error("nobody can connect to this unix socket any more, since its file was removed; restart Caddy", zap.Error(err))
 		}
 	}
-	return newListener(shared.(*socket), mode), nil
+	return newListener(s, mode), nil
+}
+
+// name returns an address as it is written in a configuration, without a mode.
+func name(network string, addr caddy.NetworkAddress) string {
+	if addr.IsUnixNetwork() {
+		return network + "/" + addr.String()
+	}
+	return network + "/" + addr.JoinHostPort(0)
 }
 
 // file returns the path of a unix socket, and the mode that its file is to have, which

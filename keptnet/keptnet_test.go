@@ -421,7 +421,7 @@ func TestAcceptAgain(t *testing.T) {
 	}
 	f := &failing{Listener: ln}
 	f.left.Store(2)
-	s := newSocket(caddy.NetworkAddress{Network: "tcp"}, f)
+	s := newSocket(caddy.NetworkAddress{Network: "tcp"}, nil, f)
 	wantGreeting(t, newListener(s, 0))
 	f.left.Store(1 << 30) // it fails at the end, too
 	if conn, err := net.Dial("tcp", ln.Addr().String()); err == nil {

@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -28,7 +30,9 @@ const (
 // been handed over, and is served, or the next listener gets it.
 type socket struct {
 	net.Listener
-	key    caddy.NetworkAddress
+	key caddy.NetworkAddress
+	// file is that of a unix socket, or nil.
+	file   fs.FileInfo
 	conns  chan net.Conn // unbuffered: nothing is in it when a listener goes
 	closed chan struct{}
 	ended  chan struct{} // closed when nothing is accepted any more
@@ -40,19 +44,60 @@ type socket struct {
 
 // open opens a socket at the address, which has one port. Caddy's own way to do
 // it lets a configuration that is about to leave have the address besides: one
-// where it was not kept.
+// where it was not kept. It would also share it with, or take it from, another process.
 func open(ctx context.Context, key, addr caddy.NetworkAddress, cfg net.ListenConfig) (*socket, error) {
+	path := ""
+	if addr.IsUnixNetwork() {
+		if !strings.HasPrefix(key.Host, "@") {
+			path = key.Host
+		}
+		if err := CheckFile(path); err != nil {
+			return nil, err
+		}
+		if err := checkFree(addr); err != nil {
+			return nil, err
+		}
+	} else {
+		// Caddy has the right to open a port below 1024 only then, if it has to take it.
+		control := cfg.Control
+		cfg.Control = func(network, address string, conn syscall.RawConn) error {
+			if err := checkFree(addr); err != nil || control == nil {
+				return err
+			}
+			return control(network, address, conn)
+		}
+	}
 	ln, err := addr.Listen(ctx, 0, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return newSocket(key, ln.(net.Listener)), nil
+	var info fs.FileInfo
+	if path != "" {
+		if info, err = os.Lstat(path); err != nil {
+			_ = ln.(net.Listener).Close()
+			return nil, fmt.Errorf("looking at the socket's file: %w", err)
+		}
+	}
+	return newSocket(key, info, ln.(net.Listener)), nil
 }
 
-func newSocket(key caddy.NetworkAddress, ln net.Listener) *socket {
+// CheckFile fails if there is something else than a socket at the path of a unix
+// socket that is to be opened: Caddy would remove it.
+func CheckFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("%s is there already and is no socket, and would be lost; take it away, or choose another path", path)
+	}
+	return nil
+}
+
+func newSocket(key caddy.NetworkAddress, file fs.FileInfo, ln net.Listener) *socket {
 	s := &socket{
 		Listener: ln,
 		key:      key,
+		file:     file,
 		conns:    make(chan net.Conn),
 		closed:   make(chan struct{}),
 		ended:    make(chan struct{}),
@@ -135,9 +180,23 @@ func (l *listener) begin() {
 	if l.mode == 0 {
 		return
 	}
-	if err := os.Chmod(l.socket.key.Host, l.mode); err != nil {
+	err := l.socket.checkOwn()
+	if err == nil {
+		err = os.Chmod(l.socket.key.Host, l.mode)
+	}
+	if err != nil {
 		logger().Error("cannot set the mode of a unix socket's file; restart Caddy", zap.Error(err))
 	}
+}
+
+// checkOwn fails if the file of a unix socket is not the one that was made for it: what
+// somebody has put there instead is not ours to change.
+func (s *socket) checkOwn() error {
+	info, err := os.Lstat(s.key.Host)
+	if err == nil && !os.SameFile(info, s.file) {
+		err = fmt.Errorf("%s: another file has taken its place", s.key.Host)
+	}
+	return err
 }
 
 // leave makes way for the next one.

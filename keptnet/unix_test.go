@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -101,7 +102,7 @@ func TestUnixAbstract(t *testing.T) {
 		t.Skip("abstract sockets are Linux's")
 	}
 	name := "@" + filepath.Base(t.TempDir()) + t.Name()
-	one, two := mustListen(t, "kept/unix/"+name+"|0600"), mustListen(t, "kept/unix/"+name)
+	one, two := mustListen(t, "kept/unix/"+name), mustListen(t, "kept/unix/"+name)
 	_ = one.Close()
 	if got := two.Addr().String(); got != name {
 		t.Errorf("listens on %s", got)
@@ -114,6 +115,7 @@ func TestPlain(t *testing.T) {
 		"kept/unix//run/s|0660": "unix//run/s|0660",
 		"KEPT/unix/s":           "unix/s",
 		"kept/unix/@s":          "unix/@s",
+		"kept/unix/@s|0600":     "",
 		"kept/:143":             ":143",
 		"kept6/[::1]:143-145":   "tcp6/[::1]:143-145",
 		"unix//run/s":           "unix//run/s",
@@ -132,6 +134,69 @@ func TestPlain(t *testing.T) {
 			t.Errorf("%s is %s, %v; want %q", address, plain, err, want)
 		}
 	}
+}
+
+// A configuration that takes over does not touch what somebody has put in the place of
+// the socket's file, nor what that points to.
+func TestUnixReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	victim := path + ".victim"
+	if err := os.WriteFile(victim, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, replace := range map[string]func() error{
+		"symbolic link": func() error { return os.Symlink(victim, path) },
+		"link":          func() error { return os.Link(victim, path) },
+		"socket": func() error {
+			ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+			if err == nil {
+				ln.SetUnlinkOnClose(false)
+				err = errors.Join(ln.Close(), os.Chmod(path, 0o600))
+			}
+			return err
+		},
+	} {
+		one := mustListen(t, "kept/unix/"+path+"|0600")
+		if err := errors.Join(os.Remove(path), replace()); err != nil {
+			t.Fatal(err)
+		}
+		two := mustListen(t, "kept/unix/"+path+"|0666")
+		_ = one.Close()
+		wantMode(t, victim, 0o600)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: its mode is %v, %v", name, info, err)
+		}
+		_ = two.Close() // removes whatever is there, as Caddy does
+	}
+}
+
+// What is no socket is not removed, and nor is a link to one.
+func TestUnixNoSocket(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	other := mustListen(t, "kept/unix/"+filepath.Join(dir, "other")+"|0600")
+	for name, put := range map[string]func() error{
+		"file":          func() error { return os.WriteFile(path, []byte("x"), 0o600) },
+		"directory":     func() error { return os.Mkdir(path, 0o700) },
+		"link":          func() error { return os.Symlink(filepath.Join(dir, "none"), path) },
+		"link to other": func() error { return os.Symlink(other.Addr().String(), path) },
+	} {
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lns, err := listenOn(t, "kept/unix/"+path+"|0600"); err == nil || !strings.Contains(err.Error(), "is no socket") || len(lns) > 0 {
+			t.Errorf("%s: %d listeners, %v", name, len(lns), err)
+		}
+		if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
+			t.Errorf("%s: it is gone: %v", name, err)
+		}
+		_ = os.Remove(path)
+	}
+	wantGreeting(t, other)
 }
 
 // A path that cannot be listened on is an error, and is none any more when it can.

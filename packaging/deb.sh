@@ -10,7 +10,8 @@ Makes a Debian package of the Caddy in FILE, which was built from this checkout
 for this machine, with its man pages, systemd units and documentation.
 
   --caddy FILE       such as bin/caddy
-  --version VERSION  default: that of the last tag, or 0.0.0 if there is none
+  --version VERSION  default: that of the last tag, or, if there is none, 0.0.0+git with
+                     the time of the last commit and its hash
   --output DIR       default: bin
   --help             this text
 TEXT
@@ -45,7 +46,9 @@ done
 if [ -z "$version" ]; then
 	# A Debian version begins with a digit.
 	version=$(git -C "$here" describe --tags 2>/dev/null | sed 's/^v//') || true
-	version=${version:-0.0.0}
+	# Without a tag, an upgrade must still be one: the time counts up.
+	commit=$(TZ=UTC git -C "$here" log -1 --date=format-local:%Y%m%d%H%M --format=%cd.%h 2>/dev/null) || true
+	version=${version:-0.0.0${commit:++git$commit}}
 fi
 
 mkdir -p "$output"

@@ -1,4 +1,5 @@
--- KEYS: the account, the ban of the source, what counts against the source.
+-- KEYS: the account, the ban of the source, what counts against the source, what the
+-- source has under way.
 local window, ticket, home, pair = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local granted, failed, stale, exempt = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1', ARGV[10] == '1'
 local held = tonumber(ARGV[11])
@@ -11,6 +12,7 @@ local before = redis.call('HGET', KEYS[1], 'f' .. ticket)
 if before and (granted or not before:match(' [-0]$')) then
 	redis.call('HDEL', KEYS[1], 'f' .. ticket)
 end
+redis.call('HDEL', KEYS[4], ticket)
 if held > 0 then
 	held = held + shift
 	if held > (tonumber(redis.call('HGET', KEYS[1], 'h') or 0) or 0) then

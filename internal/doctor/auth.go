@@ -27,6 +27,8 @@ type Auth struct {
 	Network, Dial string
 	// Delegates says that it lets users in who ask for the mailbox of somebody else.
 	Delegates bool
+	// Matched says that it depends on a matcher whether a connection gets there.
+	Matched bool
 }
 
 const (
@@ -39,7 +41,8 @@ const (
 )
 
 // Auth checks a listener by speaking Postfix's part. It sends the password if a
-// backend has let the user in with it.
+// backend has let the user in with it, and not all listeners for IMAP clients are closed:
+// somebody else could have taken the address of a Caddy that does not run.
 func (d *Doctor) Auth(ctx context.Context, a Auth) {
 	p := place{part: PartAuth, name: a.Backend, address: a.Address}
 	if a.Network == "" {
@@ -50,7 +53,7 @@ func (d *Doctor) Auth(ctx context.Context, a Auth) {
 	conn, err := d.dial(ctx, a.Network, a.Dial)
 	took := time.Since(start)
 	switch {
-	case errors.Is(err, syscall.ECONNRESET): // before it could be used
+	case errors.Is(err, syscall.ECONNRESET) && !a.Matched: // before it could be used
 		d.tell(p, StepHandshake, authFault(err), took)
 		return
 	case err != nil:
@@ -59,14 +62,18 @@ func (d *Doctor) Auth(ctx context.Context, a Auth) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	d.tell(p, StepPort, fine(a.Dial+" is open"), took)
+	d.tell(p, StepPort, fine(a.Dial+" is open"+owner(conn)), took)
 
 	c := &postfix{conn: conn, br: bufio.NewReaderSize(io.LimitReader(conn, maxAuthGreeting+maxAuthLine), maxAuthLine)}
 	start = time.Now()
 	_ = conn.SetDeadline(start.Add(d.timeout()))
 	mechanisms, err := c.hello()
 	took = time.Since(start)
-	if err != nil {
+	switch {
+	case err != nil && a.Matched:
+		d.tell(p, StepHandshake, left(matched), took)
+		return
+	case err != nil:
 		d.tell(p, StepHandshake, authFault(err), took)
 		return
 	}
@@ -82,6 +89,9 @@ func (d *Doctor) authLogin(p place, a Auth, c *postfix) {
 		return
 	case d.granted == "":
 		d.tell(p, StepLogin, left("no backend has let the user in, so the password is not sent again"), 0)
+		return
+	case d.closed && !d.open:
+		d.tell(p, StepLogin, left("no listener for IMAP clients is open, so this may not be Caddy, and the password is not sent; start Caddy with this configuration"), 0)
 		return
 	case login.IsDelegate(d.granted) && !a.Delegates:
 		d.tell(p, StepDelegate, finding{status: Warning, fault: DelegatesRefused,

@@ -3,10 +3,12 @@ package doctor
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -98,6 +100,9 @@ type talk struct {
 	parent context.Context
 	ctx    *patience
 
+	// spoken is called when the port has said something.
+	spoken func()
+
 	greeting string
 	caps     []string
 	// failed says that what ended the conversation has been told.
@@ -115,6 +120,16 @@ type talk struct {
 func (t *talk) prepare(conn net.Conn) *imapauth.Client {
 	t.ctx = t.d.stepwise(t.parent)
 	defer t.ctx.stop()
+	if t.cfg.Mode != imapauth.ImplicitTLS {
+		looking, done := make(chan struct{}), make(chan struct{})
+		t.spoken = sync.OnceFunc(func() { close(looking) })
+		go t.suspectTLS(looking, done)
+		defer func() {
+			t.spoken()
+			t.ctx.stop()
+			<-done
+		}()
+	}
 	c, err := imapauth.Prepare(t.ctx, conn, &t.cfg, login.Ends{})
 	if err == nil {
 		t.say(StepMechanisms, fine(t.mechanisms()), 0)
@@ -160,10 +175,31 @@ func (t *talk) traced(e imapauth.Event) {
 	}
 }
 
+// errTLSFirst says that a silent port waits for TLS.
+var errTLSFirst = errors.New("the port begins with TLS")
+
+// suspectTLS ends the conversation if nothing is said for a while, and the port turns out
+// to wait for TLS. There is no need to be patient with it.
+func (t *talk) suspectTLS(spoken <-chan struct{}, done chan<- struct{}) {
+	defer close(done)
+	wait := time.NewTimer(t.d.timeout() / 8)
+	defer wait.Stop()
+	select {
+	case <-spoken:
+	case <-wait.C:
+		if t.beginsWithTLS(t.ctx) {
+			t.ctx.end(errTLSFirst)
+		}
+	}
+}
+
 func (t *talk) greeted(e imapauth.Event) {
+	if t.spoken != nil {
+		t.spoken()
+	}
 	if e.Err != nil {
 		f := talkFault(e.Err, t.cfg.Mode)
-		if t.cfg.Mode != imapauth.ImplicitTLS && (f.fault == Silent || f.fault == HungUp) && t.beginsWithTLS() {
+		if errors.Is(e.Err, errTLSFirst) || t.cfg.Mode != imapauth.ImplicitTLS && f.fault == HungUp && t.beginsWithTLS(t.parent) {
 			f = finding{fault: TLSFirst, message: "this port begins with TLS, and the connection began in clear text",
 				advice: []string{"set tls implicit (with --to: --tls implicit), or use the port with STARTTLS, usually 143"}}
 		}
@@ -179,9 +215,8 @@ func (t *talk) greeted(e imapauth.Event) {
 }
 
 // beginsWithTLS finds out whether the silent port waits for a handshake.
-func (t *talk) beginsWithTLS() bool {
-	// The time of the greeting is over, and that of this begins.
-	ctx, cancel := context.WithTimeout(t.parent, t.d.timeout())
+func (t *talk) beginsWithTLS(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, t.d.timeout())
 	defer cancel()
 	conn, err := t.d.dial(ctx, t.network, t.address)
 	if err != nil {

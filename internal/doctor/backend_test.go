@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
@@ -230,7 +231,7 @@ func TestAgain(t *testing.T) {
 	}{
 		{"never", 0, []string{testUser}, 1, "nobody was let in"},
 		{"once", 1, []string{testUser, "alice"}, 2, "nobody was let in"},
-		{"until it works", 9, []string{testUser, "alice", `CORP\alice`}, 2, `users have to log in as CORP\alice; alice@example.org is refused`},
+		{"until it works", 9, []string{testUser, "alice", `CORP\alice`}, 2, `the server takes CORP\alice, and refuses alice@example.org`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			srv, other := imaptest.NewFake(t, profile), imaptest.NewFake(t, profile)
@@ -263,6 +264,43 @@ func TestAgain(t *testing.T) {
 				t.Errorf("said:\n%s", c.text())
 			}
 		})
+	}
+}
+
+// TestAgainAtDovecot pins that a Dovecot is not asked about Windows domains.
+func TestAgainAtDovecot(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	srv := imaptest.NewFake(t, imaptest.Profile{TLS: ca.ServerTLS(), Greeting: "* OK Dovecot ready.",
+		Login: func(imaptest.Login) string { return "NO [AUTHENTICATIONFAILED] Authentication failed." }})
+	c := examine(t, alice(), func(ctx context.Context, d *Doctor) {
+		d.Again = func(string) bool { return true }
+		d.Backend(ctx, Backend{Config: at(srv.Addr(), ca, imapauth.StartTLS)})
+	})
+	if l := srv.Logins(); len(l) != 2 || strings.Contains(c.text(), `EXAMPLE\`) {
+		t.Errorf("logins %+v\n%s", l, c.text())
+	}
+}
+
+// TestSlowLogin pins that a backend which takes its time is not passed over, whatever
+// it says in the end.
+func TestSlowLogin(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	over := make(chan struct{})
+	defer close(over)
+	for name, answer := range map[string]func(imaptest.Login) string{
+		"granted": func(imaptest.Login) string { time.Sleep(stepTime/2 + 50*time.Millisecond); return "" },
+		"denied":  func(imaptest.Login) string { time.Sleep(stepTime/2 + 50*time.Millisecond); return "NO failed" },
+		"silent":  func(imaptest.Login) string { <-over; return "* BYE" },
+	} {
+		if name == "granted" {
+			slowly := answer
+			answer = func(l imaptest.Login) string { slowly(l); return "OK done" }
+		}
+		srv := imaptest.NewFake(t, imaptest.Profile{TLS: ca.ServerTLS(), Greeting: "* OK Dovecot ready.", Login: answer})
+		c := examine(t, alice(), func(ctx context.Context, d *Doctor) {
+			d.Backend(ctx, Backend{Config: at(srv.Addr(), ca, imapauth.StartTLS)})
+		})
+		c.want(map[string][]Fault{"granted": nil, "denied": {Denied}, "silent": {Unavailable}}[name], "forward_client", "auth_timeout 20s")
 	}
 }
 

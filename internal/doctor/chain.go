@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -103,8 +104,22 @@ func (c chain) timeProblem(cert *x509.Certificate, leaf bool) (finding, bool) {
 // describe says whose a certificate is.
 func (c chain) describe() string {
 	leaf := c.certs[0]
-	days := int(leaf.NotAfter.Sub(c.now) / (24 * time.Hour))
-	return fmt.Sprintf("for %s, signed by %s, %d days left (until %s)", names(leaf), issuer(leaf), days, day(leaf.NotAfter))
+	return fmt.Sprintf("for %s, signed by %s, %s", names(leaf), issuer(leaf), c.left())
+}
+
+// validity says for whom and how long a certificate is.
+func (c chain) validity() string {
+	return fmt.Sprintf("it is for %s, %s", names(c.certs[0]), c.left())
+}
+
+// left says how much time a certificate has.
+func (c chain) left() string {
+	end := c.certs[0].NotAfter
+	left := end.Sub(c.now)
+	if left >= 0 && left < 2*24*time.Hour {
+		return fmt.Sprintf("%d hours left (until %s UTC)", int(left/time.Hour), end.UTC().Format("2006-01-02 15:04"))
+	}
+	return fmt.Sprintf("%d days left (until %s)", int(left/(24*time.Hour)), day(end))
 }
 
 func (c chain) expiresSoon() bool { return c.certs[0].NotAfter.Sub(c.now) < expiresSoon }
@@ -124,12 +139,17 @@ func names(cert *x509.Certificate) string {
 }
 
 func nameAdvice(cert *x509.Certificate) string {
-	if len(cert.DNSNames) == 0 {
-		return "have the server's certificate made for its name"
+	for _, name := range cert.DNSNames {
+		// What somebody has put into a certificate is not to be copied to a shell unseen.
+		if name = strings.TrimPrefix(name, "*."); hostName.MatchString(name) && len(name) < 254 {
+			return "if this is the right server, set tls_server_name " + name + " (with --to: --tls-server-name), or name the upstream so"
+		}
 	}
-	return "if this is the right server, set tls_server_name " + foreign(strings.TrimPrefix(cert.DNSNames[0], "*.")) +
-		" (with --to: --tls-server-name), or name the upstream so"
+	return "have the server's certificate made for its name"
 }
+
+// hostName is what the name of a host may be.
+var hostName = regexp.MustCompile(`^([a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
 
 func subject(cert *x509.Certificate) string { return called(cert.Subject.String()) }
 func issuer(cert *x509.Certificate) string  { return called(cert.Issuer.String()) }

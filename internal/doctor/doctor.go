@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -30,6 +31,9 @@ type Doctor struct {
 	// password must not be sent any more.
 	granted  string
 	withheld bool
+	// closed says that a listener of ours for IMAP clients is closed, and open that one
+	// is open.
+	closed, open bool
 }
 
 // Login is somebody who may log in.
@@ -51,11 +55,17 @@ func (d *Doctor) timeout() time.Duration {
 	return defaultTimeout
 }
 
+// ErrNoIMAP is the error of a configuration that is none for us.
+var ErrNoIMAP = errors.New("there is no imap app in this configuration, and thus no backend")
+
 // Config tells of a configuration, of the error that loading it ended with, and of
 // what its adapter has warned of.
 func (d *Doctor) Config(file string, err error, warnings ...string) {
 	f := fine("loaded, and every module of it set up, as caddy validate does")
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNoIMAP):
+		f = finding{fault: NoIMAP, message: foreign(err.Error()), advice: []string{"Caddy starts with it, and serves no IMAP: add the app imap and its listeners, as in Caddyfile.example"}}
+	case err != nil:
 		f = finding{fault: BadConfig, message: foreign(err.Error()), advice: []string{"Caddy would not start with this configuration; mend it first"}}
 	}
 	p := place{part: PartConfig, address: file}
@@ -63,6 +73,18 @@ func (d *Doctor) Config(file string, err error, warnings ...string) {
 	for _, w := range warnings {
 		d.tell(p, StepLoad, finding{status: Warning, message: foreign(w)}, 0)
 	}
+}
+
+// NoListener tells of a configuration none of whose listeners can be looked at: it has
+// none, or their sockets come from somebody else.
+func (d *Doctor) NoListener(file string, some bool) {
+	f := finding{status: Warning, fault: NoListener, message: "nothing in it listens for IMAP clients or mail servers, so nobody can log in",
+		advice: []string{"add listeners with imap or dovecot_auth to layer4, as in Caddyfile.example"}}
+	if some {
+		f.message = "no listener could be looked at: their sockets come from somebody else, such as systemd"
+		f.advice = []string{"connect to them yourself, as docs/start.md shows, or write their addresses as kept/host:port"}
+	}
+	d.tell(place{part: PartConfig, address: file}, StepLoad, f, 0)
 }
 
 // lookup finds the addresses of a host.

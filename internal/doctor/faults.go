@@ -45,6 +45,8 @@ const (
 	ClearText        Fault = "clear_text"
 	NotVerified      Fault = "not_verified"
 	BadConfig        Fault = "bad_config"
+	NoIMAP           Fault = "no_imap"
+	NoListener       Fault = "no_listener"
 )
 
 // nameFault tells why a name has no addresses.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,9 +22,14 @@ type Front struct {
 	// Network and Dial say where to connect to. The network is empty if that is not
 	// known.
 	Network, Dial string
-	// Implicit says that TLS begins with the first byte, Proxy that a PROXY header
-	// comes before that.
-	Implicit, Proxy bool
+	// Implicit says that TLS begins with the first byte.
+	Implicit bool
+	// Proxy is from whom a PROXY header is expected before that; nil if from nobody.
+	Proxy *Proxied
+	// Matched says that it depends on a matcher whether a connection gets there.
+	Matched bool
+	// ClientAuth says that clients may have to show certificates.
+	ClientAuth bool
 	// Names are those that clients connect to.
 	Names []string
 	// Own are the authorities of this Caddy, which its clients have to be given, and
@@ -29,6 +37,40 @@ type Front struct {
 	Own     []*x509.Certificate
 	OwnFile string
 }
+
+// Proxied is from whom a listener takes a PROXY header.
+type Proxied struct {
+	// Allow are networks whose header is taken, Deny those whose header is not, whatever
+	// Allow says, and Others whether that of the rest is.
+	Allow, Deny []netip.Prefix
+	Others      bool
+}
+
+// expects says whether a header has to come from an address. One that is not valid is
+// that of a unix socket, where it always has.
+func (p *Proxied) expects(from netip.Addr) bool {
+	within := func(all []netip.Prefix) bool {
+		return slices.ContainsFunc(all, func(net netip.Prefix) bool { return net.Contains(from) })
+	}
+	switch {
+	case p == nil:
+		return false
+	case !from.IsValid():
+		return true
+	}
+	return !within(p.Deny) && (p.Others || within(p.Allow))
+}
+
+// source is the address that a connection comes from.
+func source(conn net.Conn) netip.Addr {
+	if tcp, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// matched is told of a listener that cannot be talked to, and whose matcher may be why.
+const matched = "this route has a matcher, which may not let this machine in"
 
 // undialable is told of a listener whose Network is empty.
 const undialable = "its socket comes from somebody else, such as systemd, and its address does not stand in the configuration"
@@ -59,11 +101,18 @@ func (d *Doctor) frontName(ctx context.Context, p place, f Front, name string, f
 	conn, err := d.dial(ctx, f.Network, f.Dial)
 	took := time.Since(start)
 	if err != nil {
+		d.closed = true
 		d.tell(p, StepPort, portFault(PartFront, f.Dial, err), took)
 		return false
 	}
+	d.open = true
+	from := source(conn)
 	if first {
-		d.tell(p, StepPort, fine(f.Dial+" is open"), took)
+		open := f.Dial + " is open"
+		if f.Proxy != nil && !f.Proxy.expects(from) {
+			open += "; proxy_protocol takes no header from " + from.String() + ", so none is sent"
+		}
+		d.tell(p, StepPort, fine(open), took)
 	}
 	t := &frontTalk{d: d, f: f, place: p, name: name, first: first}
 	cfg := imapauth.Config{Address: f.Address, Mode: imapauth.StartTLS, Trace: t.traced,
@@ -71,7 +120,7 @@ func (d *Doctor) frontName(ctx context.Context, p place, f Front, name string, f
 	if f.Implicit {
 		cfg.Mode = imapauth.ImplicitTLS
 	}
-	if f.Proxy {
+	if f.Proxy.expects(from) {
 		cfg.Forward = imapauth.ForwardProxyV2
 	}
 	t.mode = cfg.Mode
@@ -80,9 +129,9 @@ func (d *Doctor) frontName(ctx context.Context, p place, f Front, name string, f
 	c, err := imapauth.Prepare(t.ctx, conn, &cfg, login.Ends{})
 	if err != nil {
 		if !t.failed {
-			t.say(StepMechanisms, talkFault(err, t.mode), 0)
+			t.say(StepMechanisms, t.faultOf(err), 0)
 		}
-		return t.fault == NoCertificate
+		return t.fault == NoCertificate || t.asked
 	}
 	c.Leave(ctx)
 	return true
@@ -99,6 +148,8 @@ type frontTalk struct {
 	ctx    *patience
 	failed bool
 	fault  Fault
+	// asked says that clients have to show a certificate.
+	asked bool
 }
 
 func (t *frontTalk) say(step Step, f finding, took time.Duration) {
@@ -116,18 +167,53 @@ func (t *frontTalk) traced(e imapauth.Event) {
 	case e.Step == imapauth.StepHandshake:
 		t.handshake(e)
 	case e.Err != nil:
-		f := talkFault(e.Err, t.mode)
-		f.advice = []string{"something else listens here, or the address belongs to another configuration; look who does:", "$ ss -ltnp"}
-		if f.fault == HungUp {
-			f.advice = append(f.advice, "or the guard has banned this address after wrong passwords: see GET /imap/guard of the admin API")
-		}
-		t.say(stepOf(e.Step), f, e.Took)
+		t.end(stepOf(e.Step), e)
 	case !t.first:
 	case e.Step == imapauth.StepGreeting:
 		t.say(StepGreeting, fine("it says "+quoted(e.Greeting)), e.Took)
 	case e.Step == imapauth.StepStartTLS:
 		t.say(StepStartTLS, fine("accepted"), e.Took)
 	}
+}
+
+// end tells of a step that has ended the conversation.
+func (t *frontTalk) end(step Step, e imapauth.Event) {
+	switch {
+	case t.wantsCertificate(e.Err):
+		// With TLS 1.3 it is said only after the handshake.
+		t.failed, t.asked = true, true
+		t.say(StepTLS, fine("clients must show a certificate, and we have none; so far all is well"), e.Took)
+	case t.f.Matched:
+		t.failed = true
+		t.say(step, left(matched), e.Took)
+	default:
+		t.say(step, t.faultOf(e.Err), e.Took)
+	}
+}
+
+// wantsCertificate says whether a listener of ours has ended TLS because of client_auth.
+// In TLS 1.2 there is no alert for that alone.
+func (t *frontTalk) wantsCertificate(err error) bool {
+	text := alert(err)
+	return strings.Contains(text, "certificate required") || t.f.ClientAuth && (strings.Contains(text, "bad certificate") || strings.Contains(text, "handshake failure"))
+}
+
+// faultOf tells why the conversation has ended, with advice for who runs the listener.
+func (t *frontTalk) faultOf(err error) finding {
+	f := talkFault(err, t.mode)
+	if text := alert(err); text != "" {
+		f.message = "the TLS handshake failed: " + foreign(text)
+	}
+	switch f.fault {
+	case NotIMAP, ClearFirst, NoStartTLS:
+		f.advice = []string{"something else listens here, or the address belongs to another configuration; look who does:", "$ ss -ltnp"}
+	case LoginDisabled:
+		f.advice = []string{"look at the options mechanisms and capability of the handler imap"}
+	default:
+		f.advice = []string{"the log of Caddy says why, where it is its own doing; look who listens here:", "$ ss -ltnp",
+			"the guard may have banned this address after wrong passwords: see GET /imap/guard of the admin API"}
+	}
+	return f
 }
 
 func stepOf(s imapauth.Step) Step {
@@ -143,7 +229,11 @@ func stepOf(s imapauth.Step) Step {
 
 func (t *frontTalk) handshake(e imapauth.Event) {
 	if e.Err != nil {
-		t.say(StepCertificate, t.noCertificate(e.Err), e.Took)
+		if f := t.noCertificate(e.Err); f.fault == NoCertificate {
+			t.say(StepCertificate, f, e.Took)
+		} else {
+			t.end(StepTLS, e)
+		}
 		return
 	}
 	if t.first {
@@ -191,16 +281,17 @@ func (t *frontTalk) authority(c chain) finding {
 		own.roots.AddCert(cert)
 	}
 	if own.verify(c.goodTime()) == nil {
-		return fine("; clients have to be given the authority in " + t.f.OwnFile)
+		return fine(", renewed by Caddy; clients have to be given the authority in " + t.f.OwnFile)
 	}
-	return finding{status: Warning, fault: CAUnknown, message: "signed by " + issuer(c.certs[len(c.certs)-1]) + ", which this machine does not trust; " + c.describe(),
+	return finding{status: Warning, fault: CAUnknown, message: "signed by " + issuer(c.certs[len(c.certs)-1]) + ", which this machine does not trust; " + c.validity(),
 		advice: []string{"clients that do not know that authority refuse to connect; a public one needs the certificates between in the file, too"}}
 }
 
-// noCertificate tells why a handshake failed.
+// noCertificate tells of a handshake that failed because there is no certificate. The
+// finding is empty if it did not.
 func (t *frontTalk) noCertificate(err error) finding {
-	f := talkFault(err, t.mode)
-	text := err.Error()
+	var f finding
+	text := alert(err)
 	if strings.Contains(text, "internal error") || strings.Contains(text, "unrecognized name") || strings.Contains(text, "no certificate") {
 		who := foreign(t.name)
 		if who == "" {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,12 @@ import (
 
 // counts is what an operator should know before another try.
 const counts = "each try counts at the directory, which may lock the account"
+
+// slow is how long a login may take without a word about it: half of what there is.
+func (d *Doctor) slow() time.Duration { return d.timeout() / 2 }
+
+const slowAdvice = "the server takes its time with logins; Dovecot does so on purpose, up to 15s, with an address that wrong passwords have come from: " +
+	"have it told where clients come from (forward_client), and set auth_timeout 20s; elsewhere look at its load and at its directory"
 
 // login logs in, if somebody is to, on a connection that is ready for it.
 func (t *talk) login(c *imapauth.Client) {
@@ -29,6 +36,10 @@ func (t *talk) login(c *imapauth.Client) {
 		return
 	}
 	user, others := d.Login.User, d.Login.spellings()
+	if product(t.greeting, t.caps) == "Dovecot" && !strings.Contains(user, `\`) {
+		// It knows no Windows domains, and each try makes it slower.
+		others = slices.DeleteFunc(others, func(form string) bool { return strings.Contains(form, `\`) })
+	}
 	if d.granted != "" {
 		user, others = d.granted, nil
 	}
@@ -132,8 +143,12 @@ func (t *talk) verdict(e imapauth.Event) {
 		f = fine("the mailbox answers")
 	case v.Result == login.Granted:
 		f = fine(how + " is let in")
+		if e.Took > t.d.slow() {
+			f.status = Warning
+			f.advice = []string{slowAdvice}
+		}
 	case errors.Is(v.Err, login.ErrUnsafe):
-		f = finding{fault: Denied, message: "the name or the password is empty, too long, or has a control character in it; no backend is asked about such"}
+		f = finding{fault: Denied, message: "the name or the password is empty or too long, or has a control character in it that is not allowed there; no backend is asked about such"}
 	case v.Suspect:
 		f = finding{fault: FalseOK, message: "the login was answered with OK, and then the mailbox was not opened"}
 		f.advice = []string{
@@ -144,10 +159,16 @@ func (t *talk) verdict(e imapauth.Event) {
 		f = throttledFinding(v.Err, v.Backoff)
 	case v.Result == login.Denied:
 		f = t.denied(how, v)
+		if e.Took > t.d.slow() {
+			f.advice = append(f.advice, slowAdvice)
+		}
 	default:
 		f = talkFault(v.Err, t.cfg.Mode)
 		if f.fault == Silent || f.fault == HungUp {
 			f.fault = Unavailable
+		}
+		if errors.Is(v.Err, imapauth.ErrTimeout) {
+			f.message, f.advice = "the server does not say in time whether the password is right", []string{slowAdvice, "to wait longer here: --timeout 20s"}
 		}
 		f.message = how + ": " + f.message
 	}
@@ -226,9 +247,10 @@ func (t *talk) after(user string) {
 
 // respelled tells that another name than the one that was given has been let in.
 func (t *talk) respelled(user string) {
-	f := finding{status: Warning, message: "users have to log in as " + foreign(user) + "; " + foreign(t.d.Login.User) + " is refused"}
+	f := finding{status: Warning, message: "the server takes " + foreign(user) + ", and refuses " + foreign(t.d.Login.User),
+		advice: []string{"let users type " + foreign(user)}}
 	if template := usernameFor(t.d.Login.User, t.sent); template != "" {
-		f.advice = []string{"or let them type the other: the option username of the backend can make one of it, username " + foreign(template)}
+		f.advice[0] += "; or let them type what they like, and write into the backend: username " + foreign(template)
 	}
 	t.say(StepLogin, f, 0)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -28,6 +29,8 @@ func TestFrontFaults(t *testing.T) {
 		tls      *tls.Config
 		implicit bool
 		proxy    bool
+		deaf     bool // to PROXY headers from here
+		matched  bool
 		names    []string
 		own      []*x509.Certificate
 		greeting string
@@ -49,13 +52,25 @@ func TestFrontFaults(t *testing.T) {
 		{name: "of an unknown authority", tls: ca.ServerTLS(), faults: []Fault{CAUnknown}, texts: []string{"which this machine does not trust"}},
 		{name: "banned", greeting: "* BYE", faults: []Fault{Unavailable}},
 		{name: "somebody else's port", greeting: "220 ESMTP", faults: []Fault{NotIMAP}, texts: []string{"something else listens here"}},
+		{name: "behind a load balancer alone", tls: ca.ServerTLS(), own: own, deaf: true, texts: []string{"takes no header from 127.0.0.1, so none is sent"}},
+		{name: "not for us", greeting: "* BYE", matched: true, texts: []string{"- greeting", "this route has a matcher, which may not let this machine in"}},
+		{name: "for us, too", tls: ca.ServerTLS(), own: own, matched: true, texts: []string{"days left"}},
+		{name: "client certificates", tls: asking(ca, tls.VersionTLS13), own: own, names: []string{"localhost", "a.invalid"}, faults: []Fault{CertName},
+			texts: []string{"clients must show a certificate"}},
+		{name: "client certificates with TLS 1.2", tls: asking(ca, tls.VersionTLS12), implicit: true, texts: []string{"clients must show a certificate"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			srv := imaptest.NewFake(t, imaptest.Profile{TLS: tc.tls, Implicit: tc.implicit, Proxy: tc.proxy, Greeting: tc.greeting})
 			f := Front{
-				Address: ":143", Network: "tcp", Dial: srv.Addr(), Implicit: tc.implicit, Proxy: tc.proxy,
+				Address: ":143", Network: "tcp", Dial: srv.Addr(), Implicit: tc.implicit, Matched: tc.matched, ClientAuth: tc.tls != nil && tc.tls.ClientAuth != 0,
 				Names: tc.names, Own: tc.own, OwnFile: "/var/lib/root.crt",
+			}
+			if tc.proxy {
+				f.Proxy = &Proxied{Others: true}
+			}
+			if tc.deaf {
+				f.Proxy = &Proxied{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/32")}}
 			}
 			if tc.names == nil {
 				f.Names = []string{"localhost"}
@@ -69,6 +84,87 @@ func TestFrontFaults(t *testing.T) {
 	examine(t, nil, func(ctx context.Context, d *Doctor) {
 		d.Front(ctx, Front{Address: ":143", Network: "tcp", Dial: srv.Addr(), Names: []string{"a.example", "b.example"}})
 	}).want([]Fault{PortClosed}, "start Caddy with this configuration")
+}
+
+// TestClosedFronts pins that no password is sent to a listener for mail servers if nobody
+// listens for IMAP clients: it may be of somebody who has waited for that.
+func TestClosedFronts(t *testing.T) {
+	ca := imaptest.NewCA(t)
+	closed, open := imaptest.NewFake(t, imaptest.Profile{}), imaptest.NewFake(t, imaptest.Profile{TLS: ca.ServerTLS()})
+	closed.Close()
+	for _, tc := range []struct {
+		fronts []string
+		sent   bool
+	}{
+		{[]string{closed.Addr()}, false},
+		{[]string{closed.Addr(), open.Addr()}, true},
+		{nil, true},
+		{[]string{""}, true},
+	} {
+		backend := imaptest.NewFake(t, imaptest.Exchange(ca.ServerTLS()))
+		srv := served(t, login.Verdict{Result: login.Granted})
+		c := &chart{t: t}
+		d := &Doctor{Tell: func(check Check) { c.checks = append(c.checks, check) }, Timeout: stepTime, Login: alice()}
+		c.with(d, func(ctx context.Context, d *Doctor) {
+			d.Backend(ctx, Backend{Config: at(backend.Addr(), ca, imapauth.StartTLS)})
+			for _, front := range tc.fronts {
+				f := Front{Address: front, Network: "tcp", Dial: front, Own: authority(t, ca), Names: []string{"localhost"}}
+				if front == "" {
+					f.Network = ""
+				}
+				d.Front(ctx, f)
+			}
+			d.Auth(ctx, Auth{Address: "kept/127.0.0.1:12345", Network: "tcp", Dial: srv.Addr()})
+		})
+		last := c.checks[len(c.checks)-1]
+		if want := map[bool]Status{true: OK, false: Skipped}[tc.sent]; last.Step != StepLogin || last.Status != want {
+			t.Errorf("%q: %+v", tc.fronts, last)
+		}
+		srv.Close()
+	}
+	open.Close()
+}
+
+// TestNameAdvice pins that nothing but the name of a host is given to be copied.
+func TestNameAdvice(t *testing.T) {
+	for want, names := range map[string][]string{
+		"tls_server_name ex1.example.org (":               {"x; reboot", "`id`", "a b", "--insecure", "-x.example", "", "*.ex1.example.org"},
+		"tls_server_name EX-1 (":                          {"$(id)", strings.Repeat("a.", 130) + "a", "EX-1"},
+		"have the server's certificate made for its name": {"a\nb", "{env.HOME}"},
+	} {
+		if got := nameAdvice(&x509.Certificate{DNSNames: names}); !strings.Contains(got, want) {
+			t.Errorf("%q: %s", names, got)
+		}
+	}
+}
+
+// asking is a server that wants certificates of its clients.
+func asking(ca *imaptest.CA, version uint16) *tls.Config {
+	cfg := ca.ServerTLS()
+	cfg.ClientAuth, cfg.MaxVersion = tls.RequireAnyClientCert, version
+	return cfg
+}
+
+// TestProxied pins from whom a PROXY header is expected.
+func TestProxied(t *testing.T) {
+	ten, loopback := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8")
+	here := netip.MustParseAddr("127.0.0.1")
+	for i, tc := range []struct {
+		p    *Proxied
+		from netip.Addr
+		want bool
+	}{
+		{nil, here, false},
+		{&Proxied{Others: true}, here, true},
+		{&Proxied{Allow: []netip.Prefix{ten}}, here, false},
+		{&Proxied{Allow: []netip.Prefix{ten, loopback}}, here, true},
+		{&Proxied{Allow: []netip.Prefix{loopback}, Deny: []netip.Prefix{loopback}, Others: true}, here, false},
+		{&Proxied{}, netip.Addr{}, true},
+	} {
+		if got := tc.p.expects(tc.from); got != tc.want {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
 }
 
 func authority(t *testing.T, ca *imaptest.CA) []*x509.Certificate {

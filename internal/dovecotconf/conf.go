@@ -53,6 +53,8 @@ type Node struct {
 	Unknown []string
 
 	parent *Node
+	// last are the last settings of each name in it, so far.
+	last map[string]*Node
 }
 
 // Note is about a line.

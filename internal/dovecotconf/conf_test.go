@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // show writes nodes down: key=value, and blocks in braces.
@@ -162,7 +163,7 @@ func parseFile(t *testing.T, path string) (*Config, error) {
 func TestInclude(t *testing.T) {
 	dir := write(t, map[string]string{
 		"main.conf": "a = 0\n!include conf.d/*.conf\nblock {\n  !include in/block.inc\n}\n" +
-			"!include_try none.conf\n!include_try none/*\n!include_try conf.d\n!include {two,one}.inc\n!include [!a]one.inc\nz = </k.pem\n",
+			"!include_try none.conf\n!include_try none/*\n!include_try dangling.conf\n!include_try one.inc/*/x\n!include_try */10-a.conf/x\n!include {two,one}.inc\n!include [!a]one.inc\nz = </k.pem\n",
 		"conf.d/20-b.conf":    "b = $a\n!include ../in/c.inc\n",
 		"conf.d/10-a.conf":    "a = 1\n",
 		"conf.d/.hidden.conf": "hidden = 1\n",
@@ -173,6 +174,9 @@ func TestInclude(t *testing.T) {
 		"two.inc":             "two = 2\n",
 		"zone.inc":            "zone = 3",
 	})
+	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling.conf")); err != nil {
+		t.Skip(err)
+	}
 	cfg, err := parseFile(t, filepath.Join(dir, "main.conf"))
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +196,7 @@ func TestInclude(t *testing.T) {
 		text, _, _ := strings.Cut(n.Text, dir)
 		notes = append(notes, fmt.Sprintf("%d %s", n.Line, text))
 	}
-	wantNotes := []string{"6 there is no file none.conf", "7 there is no file none/*", "8 left out, as Dovecot does: "}
+	wantNotes := []string{"6 there is no file none.conf", "7 there is no file none/*", "8 left out, as Dovecot does: stat ", "9 there is no file one.inc/*/x", "10 there is no file */10-a.conf/x"}
 	if !reflect.DeepEqual(notes, wantNotes) {
 		t.Errorf("notes %q", notes)
 	}
@@ -214,6 +218,7 @@ func TestIncludeErrors(t *testing.T) {
 		"depth":     {deep, "more than 16 files include one another"},
 		"many":      {many, "more than 1000 files are included"},
 		"inside":    {map[string]string{"main.conf": "a = 1\n!include a.inc", "a.inc": "\n\nb"}, "DIR/a.inc:3: expected"},
+		"tried":     {map[string]string{"main.conf": "!include_try d", "d/x": ""}, "main.conf:1: reading an included file: DIR/d is no ordinary file"},
 		"directory": {map[string]string{"main.conf": "!include d", "d/x": ""}, "main.conf:1: reading an included file: DIR/d is no ordinary file"},
 		"big":       {map[string]string{"main.conf": "!include big", "big": strings.Repeat("\n", maxFile+1)}, "main.conf:1: reading an included file: DIR/big has more than"},
 		"unclosed":  {map[string]string{"main.conf": "!include a.inc", "a.inc": "a {\n"}, "a.inc:1: the block a is not closed"},
@@ -228,6 +233,23 @@ func TestIncludeErrors(t *testing.T) {
 				t.Errorf("%v has no line", err)
 			}
 		})
+	}
+}
+
+// As many variables as a file can have are looked up in no time.
+func TestManyVariables(t *testing.T) {
+	var b strings.Builder
+	for i := range 9000 {
+		fmt.Fprintf(&b, "a%d=\n", i)
+	}
+	line := "b =" + strings.Repeat(" $n", 900) + "\n"
+	b.WriteString(strings.Repeat(line, (maxFile-b.Len())/len(line)))
+	start := time.Now()
+	if _, err := Parse("x", []byte(b.String())); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

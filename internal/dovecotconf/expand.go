@@ -142,7 +142,7 @@ func (p *parser) find(block *Node, name string) *Node {
 		return findBelow([]*Node{p.root}, way)
 	}
 	for ; block != nil; block = block.parent {
-		if n := lastSetting(block, name); n != nil {
+		if n := block.last[name]; n != nil {
 			return n
 		}
 	}
@@ -153,7 +153,7 @@ func (p *parser) find(block *Node, name string) *Node {
 func findBelow(blocks []*Node, way []string) (found *Node) {
 	for _, block := range blocks {
 		if len(way) == 1 {
-			if n := lastSetting(block, way[0]); n != nil {
+			if n := block.last[way[0]]; n != nil {
 				found = n
 			}
 			continue
@@ -175,13 +175,4 @@ func findBelow(blocks []*Node, way []string) (found *Node) {
 		}
 	}
 	return found
-}
-
-func lastSetting(block *Node, name string) *Node {
-	for _, n := range slices.Backward(block.Nodes) {
-		if !n.Block && n.Key == name {
-			return n
-		}
-	}
-	return nil
 }

@@ -8,48 +8,95 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // glob returns the files of a pattern, in the order of their names, as glob(3) does
-// for Dovecot: with braces, and without files whose names begin with a dot.
+// for Dovecot: with braces, and without files whose names begin with a dot. A directory
+// that cannot be read is an error: nobody knows which of its files Dovecot reads.
 func glob(pattern string) (files []string, err error) {
 	patterns, err := expandBraces(pattern)
 	if err != nil {
 		return nil, err
 	}
 	for _, one := range patterns {
-		if !strings.ContainsAny(one, `*?[\`) {
-			// One whose name is there, even if nobody may look at it.
-			if _, err := os.Lstat(one); !errors.Is(err, fs.ErrNotExist) {
-				files = append(files, one)
-			}
-			continue
-		}
-		found, err := filepath.Glob(strings.ReplaceAll(one, "[!", "[^"))
+		found, err := globOne(one)
 		if err != nil {
 			return nil, fmt.Errorf("pattern %s: %w", pattern, err)
 		}
-		found = slices.DeleteFunc(found, func(path string) bool { return isHidden(one, path) })
-		slices.Sort(found)
 		files = append(files, found...)
 	}
 	return files, nil
 }
 
-// isHidden says whether a part of the path begins with a dot that the pattern does
-// not have.
-func isHidden(pattern, path string) bool {
-	want := strings.Split(filepath.ToSlash(filepath.Clean(pattern)), "/")
-	got := strings.Split(filepath.ToSlash(filepath.Clean(path)), "/")
-	if len(want) != len(got) {
-		return false
+// globOne does so for a pattern without braces, part by part of the path. That of
+// package filepath passes over what it cannot read.
+func globOne(pattern string) ([]string, error) {
+	base := filepath.VolumeName(pattern)
+	rest := filepath.ToSlash(pattern[len(base):])
+	if strings.HasPrefix(rest, "/") {
+		base += "/"
 	}
-	for i, part := range got {
-		if strings.HasPrefix(part, ".") && !strings.HasPrefix(want[i], ".") {
-			return true
+	found := []string{base}
+	for part := range strings.SplitSeq(rest, "/") {
+		if part == "" {
+			continue
+		}
+		var next []string
+		for _, dir := range found {
+			names, err := matching(dir, part)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				next = append(next, filepath.Join(dir, name))
+			}
+		}
+		found = next
+	}
+	// One whose name is there, even if nobody may look at it.
+	found = slices.DeleteFunc(found, func(path string) bool {
+		_, err := os.Lstat(path)
+		return isAbsent(err)
+	})
+	slices.Sort(found)
+	return found, nil
+}
+
+// matching returns the names in a directory that one part of a pattern matches. One
+// that is no pattern is returned without a look.
+func matching(dir, part string) (names []string, err error) {
+	if !strings.ContainsAny(part, `*?[\`) {
+		return []string{part}, nil
+	}
+	part = strings.ReplaceAll(part, "[!", "[^")
+	if _, err := filepath.Match(part, ""); err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		dir = "."
+	}
+	if info, err := os.Stat(dir); isAbsent(err) || err == nil && !info.IsDir() {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") && !strings.HasPrefix(part, ".") {
+			continue
+		}
+		if ok, _ := filepath.Match(part, entry.Name()); ok {
+			names = append(names, entry.Name())
 		}
 	}
-	return false
+	return names, nil
+}
+
+// isAbsent says that there is no such file, and not that nobody may look for it.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // expandBraces makes a.conf and b.conf of {a,b}.conf.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -167,6 +168,12 @@ func (p *parser) apply(file string, first, last int, l line) error {
 		n.Block, n.Name = true, l.value
 	}
 	p.block.Nodes = append(p.block.Nodes, n)
+	if !n.Block {
+		if p.block.last == nil {
+			p.block.last = make(map[string]*Node)
+		}
+		p.block.last[n.Key] = n
+	}
 	if n.Block {
 		p.block = n
 	}
@@ -190,6 +197,9 @@ func (p *parser) closeBlock(file string, line int) error {
 // include reads the files of a pattern.
 func (p *parser) include(file string, line int, l line) error {
 	files, err := glob(relativeTo(file, l.value))
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("looking for files to include, which Dovecot does as root: %w; let the user who runs this read the directory", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -208,12 +218,15 @@ func (p *parser) include(file string, line int, l line) error {
 			return fmt.Errorf("more than %d files include one another: %s", maxDepth, strings.Join(p.stack, " -> "))
 		}
 		body, err := readFile(name)
-		if err != nil {
-			if l.kind == include {
-				return fmt.Errorf("reading an included file: %w", err)
-			}
+		switch {
+		case l.kind == includeTry && isAbsent(err):
 			p.note(file, line, "left out, as Dovecot does: "+err.Error())
 			continue
+		case errors.Is(err, fs.ErrPermission):
+			return fmt.Errorf("reading an included file, which Dovecot does as root: %w; let the user who runs this read it", err)
+		case err != nil:
+			// Dovecot may have read it, also with !include_try.
+			return fmt.Errorf("reading an included file: %w", err)
 		}
 		if err := p.file(name, body); err != nil {
 			return err

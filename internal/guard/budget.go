@@ -19,6 +19,7 @@ const (
 	heldOff
 	refuseNow
 	waitForOthers
+	waitForSource
 )
 
 // decision says what is to be done.
@@ -38,7 +39,7 @@ type decision struct {
 }
 
 // admit decides about an attempt. If it may be asked about within the budget, a
-// part of that is reserved.
+// part of that is reserved, and of what its source may have under way.
 func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 	now := m.instant(at)
 	s := m.lockAccount(t.account)
@@ -78,7 +79,18 @@ func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 		}
 		d.what, d.settled = waitForOthers, a.settled
 	default:
-		a.pending = append(a.pending, t.id)
+		// What is answered from memory, or not at all, does not wait for others of the
+		// source. That is locked for a moment within the account, and never the other
+		// way round.
+		wait, full := m.enter(cfg, t, now)
+		switch {
+		case full:
+			d.what, d.why = refuseNow, ErrCrowded
+		case wait != nil:
+			d.what, d.settled = waitForSource, wait
+		default:
+			a.pending = append(a.pending, t.id)
+		}
 	}
 	return d
 }
@@ -116,16 +128,31 @@ func (m *memory) settle(cfg *Config, s *settlement, at time.Time) (o outcome) {
 	}
 	sh.dropIf(s.account, a.empty(now))
 	sh.mu.Unlock()
-	if s.counts() && s.hasSource {
-		sh := m.lockSource(s.source)
-		o.banned = sh.get(s.source).blame(cfg, s.ticket, now)
-		sh.mu.Unlock()
+	if s.hasSource {
+		o.banned = m.settleSource(cfg, s, now)
 	}
 	if w := int64(cfg.Window); w > m.window.Load() {
 		m.window.Store(w)
 	}
 	m.changes.Add(1)
 	return o
+}
+
+// settleSource remembers it of the source, and says whether that has banned it. In one
+// step, what was under way is wrong or is not, so that nobody slips in between.
+func (m *memory) settleSource(cfg *Config, s *settlement, now instant) (banned bool) {
+	sh := m.lockSource(s.source)
+	defer sh.mu.Unlock()
+	src := sh.peek(s.source)
+	if s.counts() {
+		src = sh.get(s.source)
+		banned = src.blame(cfg, s.ticket, now)
+	}
+	if src != nil {
+		src.leave(cfg, s.id)
+		sh.dropIf(s.source, src.empty(now))
+	}
+	return banned
 }
 
 // forget gives back the reservation of an attempt that was not made.

@@ -20,6 +20,7 @@ import (
 // same random attempts as one instance does on its own.
 func TestRedisDecidesAsMemory(t *testing.T) {
 	server := redistest.Start(t)
+	crowded := 0
 	for seed := range uint64(200) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			prefix := fmt.Sprint("seed-", seed)
@@ -40,7 +41,11 @@ func TestRedisDecidesAsMemory(t *testing.T) {
 					p.admit(account, source)
 				}
 			}
+			crowded += p.crowded
 		})
+	}
+	if crowded < 100 {
+		t.Errorf("a source had too much under way %d times only", crowded)
 	}
 }
 
@@ -87,6 +92,8 @@ type play struct {
 	tickets            uint64
 	running            []guard.Settlement
 	log                []string
+	// crowded is how often a source had too much under way.
+	crowded int
 }
 
 func (p *play) rules() {
@@ -137,20 +144,24 @@ func (p *play) admit(account, source int) {
 	a := guard.Admission{
 		Ticket: p.tickets, Account: accountID(account), Source: sourceID(source), Home: homeID(account, source),
 		Again: p.rng.IntN(4) == 0, Now: p.now, Window: p.window, AccountFailures: p.budget, KnownReserve: p.reserve,
+		SourceFailures: p.sourceFailures, Exempt: p.exempt(source),
 	}
 	want := p.reference.Admit(a)
 	got, err := p.store().Admit(context.Background(), a)
 	p.check(err)
-	p.note("admit %d to %d from %d: allowed %t, banned %s, held off %s", a.Ticket, account, source,
-		want.Allowed, clock(want.Banned), clock(want.HeldOff))
-	if got.Allowed != want.Allowed || !got.Banned.Equal(want.Banned) || !got.HeldOff.Equal(want.HeldOff) {
+	p.note("admit %d to %d from %d: allowed %t, crowded %t, banned %s, held off %s", a.Ticket, account, source,
+		want.Allowed, want.Crowded, clock(want.Banned), clock(want.HeldOff))
+	if got.Allowed != want.Allowed || got.Crowded != want.Crowded || !got.Banned.Equal(want.Banned) || !got.HeldOff.Equal(want.HeldOff) {
 		for _, line := range p.log {
 			p.t.Log(line)
 		}
-		p.t.Fatalf("Redis says allowed %t, banned %s, held off %s; budget %d-%d in %v, %d bans for %v", got.Allowed,
+		p.t.Fatalf("Redis says allowed %t, crowded %t, banned %s, held off %s; budget %d-%d in %v, %d bans for %v", got.Allowed, got.Crowded,
 			clock(got.Banned), clock(got.HeldOff), p.budget, p.reserve, p.window, p.sourceFailures, p.ban)
 	}
-	if got.Allowed {
+	if got.Crowded {
+		p.crowded++
+	}
+	if got.Allowed && got.HeldOff.IsZero() {
 		p.running = append(p.running, p.settlement(a.Ticket, account, source))
 	}
 }

@@ -68,6 +68,7 @@ func remembered(code imap.ResponseCode) login.Verdict {
 
 // admit asks the backend if that may be, and remembers what it said.
 func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Verdict {
+	defer g.memory.leave(q.cfg, q.id, &q.ticket)
 	for {
 		now := time.Now()
 		d := g.memory.admit(q.cfg, &q.ticket, now)
@@ -86,7 +87,13 @@ func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Ve
 				return login.UnavailableFor(err)
 			}
 			continue
+		case waitForSource:
+			if v := g.awaitSource(ctx, q, d.settled, until); v != nil {
+				return *v
+			}
+			continue
 		case askFreely:
+			g.memory.leave(q.cfg, q.id, &q.ticket)
 			// Its failures count as one, whatever their number: else a device with
 			// an old password would use up the budget of the new one.
 			q.id = binary.LittleEndian.Uint64(q.pair[:])
@@ -99,6 +106,13 @@ func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Ve
 				d.why = why
 			}
 		}
+		if errors.Is(d.why, ErrCrowded) {
+			g.memory.forget(&q.ticket)
+			if v := g.awaitSource(ctx, q, nil, until); v != nil {
+				return *v
+			}
+			continue
+		}
 		if d.why == nil {
 			return g.ask(ctx, q, d)
 		}
@@ -106,6 +120,31 @@ func (g *Guard) admit(ctx context.Context, q *inquiry, until time.Time) login.Ve
 		g.noteRefusal(q, d, now)
 		return refusal(d.why)
 	}
+}
+
+// awaitSource waits for others of the same source; for a moment, if nobody tells when
+// they have made room. Its verdict is nil if it is worth to look again.
+func (g *Guard) awaitSource(ctx context.Context, q *inquiry, come <-chan struct{}, until time.Time) *login.Verdict {
+	end := until
+	if pause := time.Now().Add(crowdedPause); come == nil && pause.Before(until) {
+		end = pause
+	}
+	err := wait(ctx, come, end)
+	if errors.Is(err, errPatience) && end.Before(until) {
+		err = nil
+	}
+	var v login.Verdict
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		v = login.UnavailableFor(context.Cause(ctx))
+	case err != nil:
+		v = refusal(ErrCrowded)
+	case g.memory.banned(q.source, time.Now()):
+		v = refusal(ErrBanned)
+	default:
+		return nil
+	}
+	return &v
 }
 
 // errPanic is what a login that ended in a panic counts as: nothing.

@@ -44,7 +44,7 @@ func (d *Domains) Map(short, domain string) error {
 //
 // Case is folded, and whose mailbox is asked for besides is cut off, in the
 // spellings of Exchange: user/shared, DOM/user/shared, DOM\user\shared and
-// user@example.org\shared.
+// user@example.org\shared. So is what is behind a plus.
 func (d *Domains) Account(name string) string { return d.read(name).account }
 
 // spelling is a user name as it is understood.
@@ -65,14 +65,24 @@ func (d *Domains) read(name string) spelling {
 	}
 	if known, ok := d.byName[domain]; ok {
 		s.name = at(local, known)
-		s.account = s.name
+		s.account = at(undetailed(local), known)
 	} else {
 		// Nobody knows whether this is the same account as without a domain. If
 		// it is, a budget of its own would be one more for who guesses.
 		s.name = at(local, domain)
-		s.account = at(local, d.first)
+		s.account = at(undetailed(local), d.first)
 	}
 	return s
+}
+
+// undetailed cuts off what is behind a plus: to a Cyrus with imapmagicplus, alice+news is
+// alice. Quotes, and dots at the end, are no such thing: no server is known that leaves
+// them out.
+func undetailed(local string) string {
+	if i := strings.IndexByte(local, '+'); i > 0 {
+		local = strings.TrimSpace(local[:i])
+	}
+	return local
 }
 
 // at returns the name of a user of a domain, which may be empty.

@@ -51,6 +51,12 @@ func TestAccount(t *testing.T) {
 		{"sales/alice/shared", "alice", "alice" + sales},
 		// What has one slash is a mailbox of somebody, or a user of a domain.
 		{"sales/alice", "sales", "alice" + sales},
+		{"alice+news", "alice", "alice" + corp},
+		{`D\alice+a+b@d`, "alice", "alice" + corp},
+		{"alice+x@sales.example.org/shared", "alice", "alice" + sales},
+		{"+4912345", "+4912345", "+4912345" + corp},
+		{`"alice"`, `"alice"`, `"alice"` + corp},
+		{"alice.", "alice.", "alice." + corp},
 		{"bob", "bob", "bob" + corp},
 		{"alicе", "alicе", "alicе" + corp}, // with a Cyrillic letter
 		{"STRASSE", "strasse", "strasse" + corp},

@@ -28,7 +28,12 @@ func (r Reference) Admit(a Admission) Admitted {
 		s.get(t.account).refused = []refused{{try: t.try, next: never}}
 		s.mu.Unlock()
 	}
-	d := r.m.admit(&Config{AccountFailures: a.AccountFailures, KnownReserve: a.KnownReserve, Window: a.Window}, t, a.Now)
+	t.exempt = a.Exempt
+	cfg := &Config{AccountFailures: a.AccountFailures, KnownReserve: a.KnownReserve, Window: a.Window, SourceFailures: a.SourceFailures}
+	d := r.m.admit(cfg, t, a.Now)
+	if got.Crowded = d.what == waitForSource; got.Crowded {
+		r.m.leave(cfg, t.id, t)
+	}
 	got.Allowed = d.what == askWithin && d.why == nil || d.what == heldOff
 	if d.what == heldOff {
 		s := r.m.lockAccount(t.account)

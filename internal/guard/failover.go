@@ -65,15 +65,18 @@ func (f *failover) admit(ctx context.Context, m *memory, q *inquiry, d decision)
 			Ticket: q.id, Account: q.account, Source: q.source, Home: q.home, Known: d.known, Again: d.again,
 			Now: now, Window: q.cfg.Window,
 			AccountFailures: q.cfg.AccountFailures, KnownReserve: q.cfg.KnownReserve,
+			SourceFailures: q.cfg.SourceFailures, Exempt: q.exempt,
 		})
 		return err
 	})
 	if err != nil {
-		l.leaveOpen(Settlement{Ticket: q.id, Account: q.account, Now: now, Window: q.cfg.Window})
+		l.leaveOpen(Settlement{Ticket: q.id, Account: q.account, Source: q.source, Now: now, Window: q.cfg.Window})
 		return nil, false
 	}
 	m.learn(q, got, now)
 	switch {
+	case got.Crowded:
+		why = ErrCrowded
 	case !got.Allowed:
 		why = ErrHeld
 	case got.HeldOff.After(now):
@@ -109,7 +112,7 @@ func (f *failover) settle(ctx context.Context, cfg *Config, s *settlement, now t
 	if l.state.Load() == linkDown || l.call(ctx, func(ctx context.Context) error { return l.store.Settle(ctx, told) }) != nil {
 		if !s.free {
 			// What has come of it is counted here, and merged.
-			l.leaveOpen(Settlement{Ticket: s.id, Account: s.account, Now: now, Window: cfg.Window})
+			l.leaveOpen(Settlement{Ticket: s.id, Account: s.account, Source: s.source, Now: now, Window: cfg.Window})
 		}
 	}
 }

@@ -115,7 +115,7 @@ func (w *world) check(user, secret, from string) string {
 // word tells apart what the guard and what the backend has decided.
 func word(v login.Verdict) string {
 	for why, word := range map[error]string{
-		ErrHeld: "held", ErrBanned: "banned", ErrHeldOff: "held off", ErrRemembered: "remembered",
+		ErrHeld: "held", ErrCrowded: "crowded", ErrBanned: "banned", ErrHeldOff: "held off", ErrRemembered: "remembered",
 	} {
 		if errors.Is(v.Err, why) {
 			want := login.Throttled
@@ -171,6 +171,14 @@ func (w *world) expectNothingPending(g *Guard) {
 		g.memory.accounts[i].sweep(func(_ ID, a *account) bool {
 			if len(a.pending) > 0 || a.settled != nil {
 				w.Errorf("%d reservations were not given back", len(a.pending))
+			}
+			return true
+		})
+	}
+	for i := range g.memory.sources {
+		g.memory.sources[i].sweep(func(_ shortID, s *source) bool {
+			if s.crowd != nil {
+				w.Errorf("of a source, %d logins are under way and %d wait", len(s.crowd.pending), len(s.crowd.waiting))
 			}
 			return true
 		})

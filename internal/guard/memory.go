@@ -46,7 +46,7 @@ func newMemory(now time.Time) *memory {
 	m := &memory{began: now}
 	for i := range shardCount {
 		m.accounts[i].init(maxAccounts/shardCount, (*account).wake)
-		m.sources[i].init(maxSources/shardCount, nil)
+		m.sources[i].init(maxSources/shardCount, func(s *source) { s.crowd.dismiss() })
 	}
 	return m
 }
@@ -109,7 +109,8 @@ func (m *memory) liftSource(id shortID) bool {
 		return false
 	}
 	lifted := len(src.pairs) > 0 || src.banned > 0
-	*src = source{}
+	src.pairs, src.banned = nil, 0
+	src.crowd.dismiss() // there may be room for all now
 	m.changes.Add(1)
 	return lifted
 }

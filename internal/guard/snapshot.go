@@ -102,7 +102,7 @@ func (m *memory) snapshot(at time.Time) *Snapshot {
 				s.Banned = began + int64(src.banned)
 			}
 			if len(s.Pairs) == 0 && s.Banned == 0 {
-				return false
+				return src.crowd != nil
 			}
 			out.Sources = append(out.Sources, s)
 			return true

@@ -8,6 +8,8 @@ type source struct {
 	pairs []pair
 	// banned is until when it is.
 	banned instant
+	// crowd is nil if nothing is under way.
+	crowd *crowd
 }
 
 type pair struct {
@@ -26,10 +28,16 @@ func (s *source) blame(cfg *Config, t *ticket, now instant) (banned bool) {
 	}
 	s.banned = now.add(cfg.SourceBan)
 	s.pairs = nil
+	s.crowd.dismiss()
 	return true
 }
 
 // expire drops wrong logins from before a time.
 func (s *source) expire(before instant) {
 	s.pairs = slices.DeleteFunc(s.pairs, func(p pair) bool { return p.at <= before })
+}
+
+// empty says whether there is nothing to be remembered.
+func (s *source) empty(now instant) bool {
+	return len(s.pairs) == 0 && now >= s.banned && s.crowd == nil
 }

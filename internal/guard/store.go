@@ -11,8 +11,8 @@ import (
 // for a moment after the store was detached.
 type Store interface {
 	// Admit decides about an attempt, and reserves a part of the account's
-	// budget if it is allowed, in one step. A reservation for which Settle is
-	// never called has to end by itself.
+	// budget and of the source's if it is allowed, in one step. A reservation for
+	// which Settle is never called has to end by itself.
 	Admit(ctx context.Context, a Admission) (Admitted, error)
 	// Settle says what has come of an attempt. The store may not know it, if it
 	// was away or not asked. Before a store is used, it is told that nothing has
@@ -50,12 +50,18 @@ type Admission struct {
 	// AccountFailures is the budget, and KnownReserve what is kept of it for
 	// known sources.
 	AccountFailures, KnownReserve int
+	// SourceFailures ban the source, unless it is exempt.
+	SourceFailures int
+	Exempt         bool
 }
 
 // Admitted is the answer.
 type Admitted struct {
 	// Allowed says that the backend may be asked, as far as the budget goes.
 	Allowed bool
+	// Crowded says that it may not be yet, since as many logins of the source are
+	// under way as could be wrong before it is banned. One always may be.
+	Crowded bool
 	// Banned is until when the source is banned; zero if it is not.
 	Banned time.Time
 	// HeldOff is until when the backend wants to be left alone with the user;

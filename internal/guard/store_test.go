@@ -28,6 +28,8 @@ type fakeFailure struct {
 	at      time.Time
 	source  shortID
 	pending bool
+	// guess says that the source is not exempt.
+	guess bool
 }
 
 func newFakeStore() *fakeStore {
@@ -74,10 +76,26 @@ func (s *fakeStore) Admit(ctx context.Context, a Admission) (Admitted, error) {
 		limit -= a.KnownReserve
 	}
 	got := Admitted{Allowed: len(of) < limit, Banned: s.banned[a.Source], HeldOff: s.heldOff[a.Account]}
+	guess := a.Source != shortID{} && !a.Exempt
+	if n := s.underWay(a.Source); guess && got.Allowed && n > 0 && len(s.pairs[a.Source])+n >= a.SourceFailures {
+		got.Allowed, got.Crowded = false, true
+	}
 	if got.Allowed {
-		of[a.Ticket] = fakeFailure{at: a.Now, source: a.Source, pending: true}
+		of[a.Ticket] = fakeFailure{at: a.Now, source: a.Source, pending: true, guess: guess}
 	}
 	return got, nil
+}
+
+// underWay returns how many logins of a source are undecided.
+func (s *fakeStore) underWay(source shortID) (n int) {
+	for _, of := range s.failures {
+		for _, f := range of {
+			if f.pending && f.guess && f.source == source {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (s *fakeStore) of(account ID) map[uint64]fakeFailure {

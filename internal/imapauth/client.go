@@ -1,6 +1,7 @@
 package imapauth
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -53,6 +54,8 @@ type Client struct {
 	caps capabilities
 	// exchange says that something looked like Exchange.
 	exchange bool
+	// dovecot says that the greeting did like Dovecot's. It is for an error's text alone.
+	dovecot bool
 	// begun says that a relayed exchange has been, named that the backend may have
 	// been told a user's name, sent that complete credentials are on their way;
 	// alerts are what the backend wanted the user to be told since then, as untagged
@@ -211,6 +214,7 @@ func (c *Client) greeting(ctx context.Context) error {
 	}
 	c.noteCode(&r)
 	c.exchange = exchangeGreeting(r.Text)
+	c.dovecot = bytes.Contains(r.Text, []byte("Dovecot"))
 	if c.cfg.Trace != nil {
 		c.trace(Event{Step: StepGreeting, Greeting: string(r.Text), Caps: c.caps})
 	}

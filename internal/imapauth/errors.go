@@ -47,6 +47,9 @@ var (
 	// ErrNotConnected says that the backend took the password, but gave no
 	// access to a mailbox.
 	ErrNotConnected = errors.New("the backend accepted the login, but did not open the mailbox")
+	// ErrPenalty says that the backend may make us wait on purpose, which only Dovecot
+	// is known to do.
+	ErrPenalty = errors.New("Dovecot lets an address wait after wrong passwords")
 	// ErrConfig says that a Config cannot be used.
 	ErrConfig = errors.New("the configuration cannot be used")
 )

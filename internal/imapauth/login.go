@@ -120,6 +120,9 @@ func (c *Client) decide(ctx context.Context, a *login.Attempt, command AuthComma
 	if v.Err != nil {
 		v.Err = fmt.Errorf("logging in: %w", v.Err)
 	}
+	if c.dovecot && c.sent && errors.Is(v.Err, ErrTimeout) {
+		v.Err = fmt.Errorf("%w (%w)", v.Err, ErrPenalty)
+	}
 	c.traceLogin(m, a, v)
 	if v.Result != login.Granted {
 		return v

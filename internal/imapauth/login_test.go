@@ -1,9 +1,12 @@
 package imapauth
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -164,5 +167,30 @@ func TestAfterLogin(t *testing.T) {
 				t.Errorf("buffered %.200q, want %.200q", got, tc.buffered)
 			}
 		})
+	}
+}
+
+// A Dovecot that says nothing to a password may be punishing our address, and the
+// error says so. Others have no such habit, and before the password nobody is punished.
+func TestPenalty(t *testing.T) {
+	over := make(chan struct{})
+	server, client := testTLS(t)
+	profile := imaptest.Profile{TLS: server, Greeting: "* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] Dovecot (Debian) ready.",
+		Login: func(imaptest.Login) string { <-over; return "" }}
+	dovecot := imaptest.NewFake(t, profile)
+	profile.Greeting = ""
+	other := imaptest.NewFake(t, profile)
+	stuck := imaptest.NewScript(t, func(c *imaptest.Conn) {
+		c.Send("* OK Dovecot ready.")
+		c.Rest()
+	})
+	defer close(over)
+	for addr, want := range map[string]bool{dovecot.Addr(): true, other.Addr(): false, stuck.Addr(): false} {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		v := openWithin(ctx, &Config{Address: addr, Mode: StartTLS, TLS: client})
+		cancel()
+		if v.Result != login.Unavailable || !errors.Is(v.Err, ErrTimeout) || errors.Is(v.Err, ErrPenalty) != want {
+			t.Errorf("%s: %v", summary(v), v.Err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 	"github.com/caddy-imap/caddy-imap/internal/imapwire"
@@ -133,10 +134,13 @@ func TestCredentialsAsTyped(t *testing.T) {
 				a := attempt(form)
 				// The secret has to pass in the same way.
 				a.User, a.Secret = name, login.Secret("secret of "+name)
+				if strings.ContainsFunc(name, unicode.IsControl) { // which only passwords may have
+					a.User = "alice"
+				}
 				if v := checkAt(t, cfg, a, Keep); v.Result != login.Granted {
 					t.Fatalf("%s: %q: %s (%v)", caps, name, summary(v), v.Err)
 				}
-				seen := imaptest.Login{Command: "LOGIN", User: name, Secret: string(a.Secret), TLS: true}
+				seen := imaptest.Login{Command: "LOGIN", User: a.User, Secret: string(a.Secret), TLS: true}
 				switch {
 				case strings.Contains(caps, "AUTH=LOGIN"):
 					seen.Command, seen.Mechanism = "AUTHENTICATE", "LOGIN"
@@ -194,6 +198,10 @@ func TestUnsafeCredentials(t *testing.T) {
 		{"x", "a\rb", ""},
 		{"x", "a\x00b", ""},
 		{"x", "x", "a\x00b"},
+		{"a\x01", "x", ""},
+		{"a\x7f", "x", ""},
+		{"\ta", "x", ""},
+		{"x", "x", "a\u009b"},
 	} {
 		a := attempt(login.FormAuthenticate)
 		a.User, a.Secret, a.AuthzID = tc.user, login.Secret(tc.secret), tc.authz

@@ -7,7 +7,7 @@ import (
 )
 
 // hidingCommands are those whose answers leave out folders that hold no mail.
-var hidingCommands = map[string]handler{"LIST": {relay.Whole, list}, "LSUB": {relay.Whole, lsub}}
+var hidingCommands = map[string]handler{"LIST": {relay.Whole, listMailboxes}, "LSUB": {relay.Whole, lsub}}
 
 // looksLikeExchange says whether capabilities are those of an Exchange: some are
 // nobody else's, and few others list IMAP4 beside IMAP4rev1 and have nothing newer.

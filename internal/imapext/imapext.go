@@ -58,6 +58,8 @@ var features = []*feature{
 	identification, enabling, unselecting, idling, literalPlus, literalMinus, moving, compressing,
 	appendingMany, replacing, appendLimit,
 	namespaceFeature, childrenFeature, listExtended, listStatus, specialUse, statusSize,
+	esearch, searchResult, searchWithin, searchFuzzily, searchUTF8, searchContext,
+	sortPlain, sortDisplay, sortExtended, sortContext, threadSubjects, threadReplies, threadRefer,
 }
 
 // Config is what the sessions of one backend share. It is not changed once in use.
@@ -65,6 +67,8 @@ type Config struct {
 	// Names are the extensions to answer if the backend lacks them, as capability lists
 	// have them. The one name "auto" is all but those that have to be named.
 	Names []string
+	// Cache is where what was learnt of messages is kept. Without it nothing is kept.
+	Cache *Cache
 	// IdleInterval is how often a backend is asked for news while a client is in IDLE.
 	IdleInterval time.Duration
 	// AppendLimit is how large a message the backend takes, in bytes; 0 if that is not
@@ -146,6 +150,9 @@ type Offer struct {
 	// hide says that folders which hold no mail are left out of lists, report that messages
 	// are reported which the backend does not give.
 	hide, report bool
+	// asciiOnly says that the backend has refused to search in UTF-8.
+	asciiOnly atomic.Bool
+	cache     *Cache
 }
 
 // IsEmpty says whether nothing is to be answered.
@@ -184,7 +191,7 @@ func (cfg *Config) Offer(caps []string) *Offer {
 }
 
 func (cfg *Config) makeOffer(native map[string]bool) *Offer {
-	o := &Offer{cfg: cfg, native: native, commands: make(map[string]handler)}
+	o := &Offer{cfg: cfg, native: native, commands: make(map[string]handler), cache: cfg.Cache}
 	for _, f := range features {
 		if !cfg.wants(f) || !f.lacking(native) || slices.Contains(o.Capabilities, f.instead) {
 			continue
@@ -252,6 +259,10 @@ func (f *feature) lacking(native map[string]bool) bool {
 
 // Session is one client's. It is a relay.Extension.
 type Session struct {
+	// Owner says whose mailboxes these are, by backend and user: what is learnt of
+	// messages is kept for all his sessions. If it is empty, nothing is kept.
+	Owner string
+
 	offer *Offer
 	// mailbox is what is selected; nil if nothing is.
 	mailbox *mailbox
@@ -264,6 +275,18 @@ type Session struct {
 	Missing func(mailbox string, uid uint64)
 	// missing is how many there were.
 	missing atomic.Int32
+
+	// held is what a backend has said too early.
+	held []byte
+	// clock tells the time; nil is time.Now.
+	clock func() time.Time
+}
+
+func (s *Session) now() time.Time {
+	if s.clock != nil {
+		return s.clock()
+	}
+	return time.Now()
 }
 
 // NewSession returns a session to which the offer holds.
@@ -271,12 +294,32 @@ func NewSession(o *Offer) *Session { return &Session{offer: o} }
 
 // Wants implements relay.Extension.
 func (s *Session) Wants(name []byte) relay.Interest {
-	return s.offer.commands[string(name)].interest
+	interest := s.offer.commands[string(name)].interest
+	switch {
+	case interest != relay.Pass || len(s.held) == 0:
+		return interest
+	case byNumber[string(name)]:
+		return relay.Whole
+	}
+	return relay.Head
 }
 
 // Plan implements relay.Extension.
 func (s *Session) Plan(text []byte) func(*relay.Turn) error {
 	c := parseCommand(text)
+	if len(s.held) > 0 {
+		return s.planHeld(c)
+	}
+	return s.planFor(c)
+}
+
+// planFor returns how a command is carried out; nil to have it passed on.
+func (s *Session) planFor(c *command) func(*relay.Turn) error {
+	if s.offer.answers("SEARCHRES") {
+		if plan := useSaved(s, c); plan != nil {
+			return plan
+		}
+	}
 	h := s.offer.commands[c.name]
 	if h.plan == nil {
 		return nil

@@ -18,7 +18,7 @@ const maxListed = 16 << 20
 var errFolders = errors.New("too many mailboxes")
 
 // listCommands are those of all features that have to do with lists.
-var listCommands = map[string]handler{"LIST": {relay.Whole, list}}
+var listCommands = map[string]handler{"LIST": {relay.Whole, listMailboxes}}
 
 var (
 	// listExtended is LIST-EXTENDED (RFC 5258). It is made of LIST and LSUB.
@@ -55,8 +55,8 @@ func (o *Offer) allowed() listing {
 	}
 }
 
-// list plans LIST.
-func list(s *Session, c *command) func(*relay.Turn) error {
+// listMailboxes plans LIST.
+func listMailboxes(s *Session, c *command) func(*relay.Turn) error {
 	own := s.offer.answered()
 	r, err := parseList(c.args, s.offer.allowed())
 	switch {

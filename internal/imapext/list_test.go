@@ -61,23 +61,23 @@ func TestListExtended(t *testing.T) {
 		c.want(test.command, append(want, listDone)...)
 	}
 	for command, want := range map[string]string{
-		`LIST (RECURSIVEMATCH) "" *`:                  "BAD " + errRecursive.Error(),
-		`LIST (REMOTE RECURSIVEMATCH) "" *`:           "BAD " + errRecursive.Error(),
-		`LIST (FOO) "" *`:                             "BAD " + errSelectOption.Error(),
-		`LIST (SPECIAL-USE) "" *`:                     "BAD " + errSelectOption.Error(),
-		`LIST "" * RETURN (SPECIAL-USE)`:              "BAD " + errReturnOption.Error(),
-		`LIST "" * RETURN (STATUS (MESSAGES))`:        "BAD " + errReturnOption.Error(),
-		`LIST "" * RETURN`:                            "BAD " + errListSyntax.Error(),
-		`LIST "" * RETURN CHILDREN`:                   "BAD " + errListSyntax.Error(),
-		`LIST "" * RETURN (CHILDREN`:                  "BAD " + errListSyntax.Error(),
-		`LIST "" * RETURN () x`:                       "BAD " + errListSyntax.Error(),
-		`LIST "" * FOO`:                               "BAD " + errListSyntax.Error(),
-		`LIST (`:                                      "BAD " + errListSyntax.Error(),
-		`LIST ()"" *`:                                 "BAD " + errListSyntax.Error(),
-		`LIST ""`:                                     "BAD " + errListSyntax.Error(),
-		`LIST "" (a`:                                  "BAD " + errListSyntax.Error(),
-		`LIST "" ` + strings.Repeat("x", 1001):        "BAD " + errListTooLong.Error(),
-		`LIST "" (` + numbers(1, maxPatterns+1) + `)`: "BAD " + errListTooMany.Error(),
+		`LIST (RECURSIVEMATCH) "" *`:                    "BAD " + errRecursive.Error(),
+		`LIST (REMOTE RECURSIVEMATCH) "" *`:             "BAD " + errRecursive.Error(),
+		`LIST (FOO) "" *`:                               "BAD " + errSelectOption.Error(),
+		`LIST (SPECIAL-USE) "" *`:                       "BAD " + errSelectOption.Error(),
+		`LIST "" * RETURN (SPECIAL-USE)`:                "BAD " + errReturnOption.Error(),
+		`LIST "" * RETURN (STATUS (MESSAGES))`:          "BAD " + errReturnOption.Error(),
+		`LIST "" * RETURN`:                              "BAD " + errListSyntax.Error(),
+		`LIST "" * RETURN CHILDREN`:                     "BAD " + errListSyntax.Error(),
+		`LIST "" * RETURN (CHILDREN`:                    "BAD " + errListSyntax.Error(),
+		`LIST "" * RETURN () x`:                         "BAD " + errListSyntax.Error(),
+		`LIST "" * FOO`:                                 "BAD " + errListSyntax.Error(),
+		`LIST (`:                                        "BAD " + errListSyntax.Error(),
+		`LIST ()"" *`:                                   "BAD " + errListSyntax.Error(),
+		`LIST ""`:                                       "BAD " + errListSyntax.Error(),
+		`LIST "" (a`:                                    "BAD " + errListSyntax.Error(),
+		`LIST "" ` + strings.Repeat("x", 1001):          "BAD " + errListTooLong.Error(),
+		`LIST "" (` + manyNames(1, maxPatterns+1) + `)`: "BAD " + errListTooMany.Error(),
 		// Not ours: the backend says what it says.
 		`LIST "" ""`: `OK LIST completed.`,
 	} {
@@ -89,8 +89,8 @@ func TestListExtended(t *testing.T) {
 	c.want("CAPABILITY", "* CAPABILITY IMAP4rev1 CHILDREN LIST-EXTENDED", "OK CAPABILITY completed.")
 }
 
-// numbers are numbers with spaces between them.
-func numbers(from, to int) string {
+// manyNames are names with spaces between them.
+func manyNames(from, to int) string {
 	var out []byte
 	for n := from; n <= to; n++ {
 		out = append(out, "n"+strings.Repeat("i", n)+" "...)

@@ -14,6 +14,8 @@ type mailbox struct {
 	readOnly bool
 	// uidNotSticky says that numbers of messages mean nothing in another session.
 	uidNotSticky bool
+	// saved are the UIDs that $ stands for (RFC 5182).
+	saved numbers
 }
 
 // selecting are the commands that select a mailbox or leave it (RFC 3501 section 6.3).

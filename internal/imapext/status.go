@@ -18,7 +18,7 @@ var listStatus = &feature{name: "LIST-STATUS", commands: listCommands}
 // messages would be lost. So it is answered where it does no harm, and has to be named:
 // "auto" must not promise what is refused half of the time.
 var statusSize = &feature{name: "STATUS=SIZE", byName: true, commands: withMailbox(map[string]handler{
-	"STATUS": {relay.Whole, statusCommand}, "LIST": {relay.Whole, list},
+	"STATUS": {relay.Whole, statusCommand}, "LIST": {relay.Whole, listMailboxes},
 })}
 
 const sizeItem = "SIZE"

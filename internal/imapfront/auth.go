@@ -190,8 +190,8 @@ func deniedText(code imap.ResponseCode) string {
 }
 
 // privacyRequired refuses a password without TLS, before it is sent if the
-// client waits to be asked.
+// client waits to be asked. Who goes on without TLS does not want to hear.
 func (f *front) privacyRequired(cmd *command) error {
 	f.printf("%s NO [%s] Cleartext authentication disallowed, use TLS.", cmd.tag, imap.ResponseCodePrivacyRequired)
-	return nil
+	return f.misbehaved()
 }

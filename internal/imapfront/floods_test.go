@@ -117,3 +117,55 @@ func testHandshakeDeadline(t *testing.T) {
 		})
 	}
 }
+
+// testTooManyCommands pins that nobody asks without end, on either side of TLS, and that
+// those who log in are not counted.
+func testTooManyCommands(t *testing.T) {
+	const bye = "* BYE Too many commands without a login."
+	repeat := func(n int, lines ...string) (all []string) {
+		for range n {
+			all = append(all, lines...)
+		}
+		return all
+	}
+	for name, tc := range map[string]struct {
+		send string
+		want []string
+	}{
+		"CAPABILITY":              {"a1 CAPABILITY", []string{"* CAPABILITY " + secureCaps, "a1" + listed}},
+		"NOOP":                    {"a1 NOOP", []string{"a1 OK NOOP completed."}},
+		"ID":                      {"a1 ID NIL", []string{"* ID NIL", "a1 OK ID completed."}},
+		"mechanisms that are not": {"a1 AUTHENTICATE X", []string{"a1 NO [CANNOT] Unsupported authentication mechanism."}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := setup{tls: standing()}.greeted(t)
+			p.send(strings.Repeat(tc.send+"\r\n", maxCommands+1))
+			p.closedFor(ErrTooManyCommands, append(repeat(maxCommands, tc.want...), bye)...)
+			p.backend.untouched()
+		})
+	}
+	t.Run("the last one is a login", func(t *testing.T) {
+		p := setup{tls: standing()}.greeted(t)
+		for range maxCommands - 1 {
+			p.ask("a1 NOOP", "a1 OK NOOP completed.")
+		}
+		p.logIn()
+	})
+	t.Run("before and within TLS", func(t *testing.T) {
+		p := setup{}.greeted(t)
+		for range maxCommands - 10 {
+			p.ask("a1 NOOP", "a1 OK NOOP completed.")
+		}
+		p.startTLS()
+		for range 9 {
+			p.ask("a1 NOOP", "a1 OK NOOP completed.")
+		}
+		p.ask("a1 NOOP", bye)
+	})
+	t.Run("passwords without TLS", func(t *testing.T) {
+		p := setup{}.greeted(t)
+		p.send("a1 LOGIN bob secret\r\na1 AUTHENTICATE PLAIN\r\na1 LOGIN bob secret\r\n")
+		p.closedFor(ErrTooManyBad, "a1"+privacy, "a1"+privacy, "a1"+privacy, "* BYE Too many bad commands.")
+		p.backend.untouched()
+	})
+}

@@ -22,8 +22,12 @@ import (
 )
 
 const (
-	// maxBadCommands ends a conversation that is none.
+	// maxBadCommands ends a conversation that is none, and one of a client that goes on
+	// logging in without TLS.
 	maxBadCommands = 3
+	// maxCommands bounds what a client may ask before it has logged in. It costs nearly
+	// nothing to ask, and an answer each time.
+	maxCommands = 100
 	// writeTimeout bounds every write; what we say before login is short.
 	writeTimeout = 10 * time.Second
 	// protocol is our name in ALPN.
@@ -35,6 +39,7 @@ const (
 // Errors of Serve. All of them are the client's doing.
 var (
 	ErrTooManyBad      = errors.New("too many bad commands")
+	ErrTooManyCommands = errors.New("too many commands before the login")
 	ErrTooManyFailures = errors.New("too many failed logins")
 	ErrLogout          = errors.New("the client logged out")
 	ErrBanned          = errors.New("the client's address is banned")
@@ -58,8 +63,8 @@ type front struct {
 	broken error
 	// deadline is when the client must have logged in.
 	deadline time.Time
-	// faults counts bad commands, failures refused logins.
-	faults, failures int
+	// commands counts all commands, faults bad ones, failures refused logins.
+	commands, faults, failures int
 	// interrupted is closed when ctx is done, and nobody sets deadlines because of
 	// that any more.
 	interrupted chan struct{}
@@ -166,6 +171,9 @@ func (f *front) converse(ctx context.Context) error {
 		if first && isForeign(cmd) {
 			return ErrNotIMAP
 		}
+		if f.commands++; f.commands > maxCommands {
+			return f.hangUp(ctx, ErrTooManyCommands)
+		}
 		if err := f.dispatch(ctx, cmd); err != nil {
 			_ = f.flush() // the last words of a connection that ends anyway
 			return err
@@ -174,7 +182,7 @@ func (f *front) converse(ctx context.Context) error {
 	return f.flush()
 }
 
-// hangUp says BYE to a client that could not be read from, if it is still there.
+// hangUp says BYE to a client that is read no further, if it is still there.
 func (f *front) hangUp(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -185,6 +193,8 @@ func (f *front) hangUp(ctx context.Context, err error) error {
 		f.printf("* BYE Disconnected for inactivity.")
 	case errors.Is(err, imapwire.ErrLineTooLong), errors.Is(err, errCommandTooLong):
 		f.printf("* BYE Command too long.")
+	case errors.Is(err, ErrTooManyCommands):
+		f.printf("* BYE Too many commands without a login.")
 	default:
 		return err
 	}
@@ -267,6 +277,12 @@ func (f *front) bad(cmd *command, why string) error {
 		tag = "*"
 	}
 	f.printf("%s BAD %s", tag, why)
+	return f.misbehaved()
+}
+
+// misbehaved counts what no client should say, and ends a conversation with too much of
+// it.
+func (f *front) misbehaved() error {
 	if f.faults++; f.faults >= maxBadCommands {
 		f.printf("* BYE Too many bad commands.")
 		return ErrTooManyBad

@@ -33,6 +33,7 @@ func TestAttacks(t *testing.T) {
 		{"a non-synchronising literal is data", testLiteralIsData},
 		{"STARTTLS inside a SASL exchange is data", testSASLData},
 		{"floods and odd bytes cost no memory", testFloods},
+		{"commands without end", testTooManyCommands},
 		{"a handshake that stalls or is none ends", testHandshakeDeadline},
 		{"a wrong password, then the right one", testWrongThenRight},
 		{"SELECT pipelined behind LOGIN is answered after it", testPipelinedSelect},

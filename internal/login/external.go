@@ -26,7 +26,7 @@ func newExternalServer(a *Attempt) sasl.Server {
 // checkVouched is Check for a name that a certificate vouches for.
 func (a *Attempt) checkVouched() error {
 	if a.Relay != nil || a.Secret != "" || len(a.User) > maxUser || len(a.AuthzID) > maxUser || !isPlainName(a.User) ||
-		strings.ContainsAny(a.AuthzID, "\x00\r\n") {
+		strings.ContainsFunc(a.AuthzID, unicode.IsControl) {
 		return ErrUnsafe
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -93,7 +94,7 @@ type Attempt struct {
 
 // ErrUnsafe says that credentials hold something that no backend should ever
 // be asked about.
-var ErrUnsafe = errors.New("empty, too long, or with a NUL, CR or LF in it")
+var ErrUnsafe = errors.New("empty, too long, or with a NUL, CR or LF in it, or a control character in the name")
 
 // Longer names and passwords than these, in bytes, nobody has. Exchange does not
 // say that such a password is wrong, but that the command is too long.
@@ -105,7 +106,9 @@ const (
 
 // Check refuses credentials that must never reach a backend: a user name or password
 // that is empty or absurdly long, and any NUL, CR or LF, which could end a command
-// early. What a certificate vouches for is a name without a password.
+// early. No name has other control characters either: a backend might leave them out,
+// and each spelling with some would be another account to whoever counts. What a
+// certificate vouches for is a name without a password.
 func (a *Attempt) Check() error {
 	if a.Certificate != nil {
 		return a.checkVouched()
@@ -117,12 +120,8 @@ func (a *Attempt) Check() error {
 	if len(a.User) > maxUser || len(a.AuthzID) > maxUser || len(a.Secret) > most {
 		return ErrUnsafe
 	}
-	for _, s := range []string{a.User, string(a.Secret)} {
-		if s == "" || strings.ContainsAny(s, "\x00\r\n") {
-			return ErrUnsafe
-		}
-	}
-	if strings.ContainsAny(a.AuthzID, "\x00\r\n") {
+	if a.User == "" || a.Secret == "" || strings.ContainsAny(string(a.Secret), "\x00\r\n") ||
+		strings.ContainsFunc(a.User+a.AuthzID, unicode.IsControl) {
 		return ErrUnsafe
 	}
 	return nil

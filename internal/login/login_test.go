@@ -44,6 +44,12 @@ func TestCheck(t *testing.T) {
 		{"NUL", Attempt{User: "alice", Secret: "p\x00w"}, false},
 		{"CR", Attempt{User: "alice\r", Secret: "pw"}, false},
 		{"LF", Attempt{User: "alice", Secret: "\npw"}, false},
+		{"a control character", Attempt{User: "alice\x01", Secret: "pw"}, false},
+		{"TAB", Attempt{User: "al\tice", Secret: "pw"}, false},
+		{"DEL", Attempt{User: "alice\x7f", Secret: "pw"}, false},
+		{"a C1 control character", Attempt{User: "\u0085alice", Secret: "pw"}, false},
+		{"a control character for somebody else", Attempt{User: "alice", AuthzID: "b\x1bob", Secret: "pw"}, false},
+		{"bytes that are no characters", Attempt{User: "gr\xfcn\x85", Secret: "pw"}, true},
 		{"LF for somebody else", Attempt{User: "alice", AuthzID: "b\nob", Secret: "pw"}, false},
 	} {
 		err := tc.a.Check()
