@@ -158,7 +158,7 @@ func (r *diffRig) step(s *diffStep) {
 		same = maps.Equal(a, b)
 	}
 	if !same {
-		r.t.Errorf("%s\nDovecot:\n %s\nours:\n %s\nprogram:\n %s", command, differing(a, b), differing(b, a), strings.Join(r.history, "\n "))
+		r.t.Errorf("%s\nDovecot:\n %s\nours:\n %s\nprogram:\n %s\n%s", command, differing(a, b), differing(b, a), strings.Join(r.history, "\n "), r.messages(command, a, b))
 		if r.bad++; r.bad == 5 {
 			r.t.FailNow()
 		}
@@ -168,12 +168,59 @@ func (r *diffRig) step(s *diffStep) {
 	}
 }
 
+// messages returns the first messages that are in different places.
+func (r *diffRig) messages(command string, dovecot, ours map[string]string) string {
+	for _, key := range []string{"SORT", "THREAD", "SEARCH", "ESEARCH"} {
+		set := moved(strings.FieldsFunc(dovecot[key], notDigit), strings.FieldsFunc(ours[key], notDigit))
+		if len(set) == 0 {
+			continue
+		}
+		fetch := "FETCH "
+		if strings.HasPrefix(command, "UID ") {
+			fetch = "UID FETCH "
+		}
+		return strings.Join(r.direct.do(fetch+strings.Join(set[:min(len(set), 4)], ",")+" (INTERNALDATE RFC822.SIZE FLAGS BODY.PEEK[])"), "\n ")
+	}
+	return ""
+}
+
+// moved returns those of a that have to be put elsewhere to get b: all but a longest
+// common subsequence.
+func moved(a, b []string) (out []string) {
+	length := make([][]int, len(a)+1)
+	for i := range length {
+		length[i] = make([]int, len(b)+1)
+	}
+	for i := len(a) - 1; i >= 0; i-- {
+		for j := len(b) - 1; j >= 0; j-- {
+			length[i][j] = max(length[i+1][j], length[i][j+1])
+			if a[i] == b[j] {
+				length[i][j] = length[i+1][j+1] + 1
+			}
+		}
+	}
+	i, j := 0, 0
+	for i < len(a) && j < len(b) {
+		switch {
+		case a[i] == b[j]:
+			i, j = i+1, j+1
+		case length[i+1][j] >= length[i][j+1]:
+			out = append(out, a[i])
+			i++
+		default:
+			out = append(out, b[j])
+			j++
+		}
+	}
+	return append(append(out, a[i:]...), b[j:]...)
+}
+
 // differing returns what one answer has and the other has not.
 func differing(a, b map[string]string) string {
 	var out []string
 	for _, key := range slices.Sorted(maps.Keys(a)) {
 		if other, there := b[key]; !there || other != a[key] {
-			out = append(out, fmt.Sprintf("%s: %.3000q", key, a[key]))
+			out = append(out, fmt.Sprintf("%s: %.600q", key, a[key]))
 		}
 	}
 	return strings.Join(out, "\n ")

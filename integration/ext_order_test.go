@@ -128,19 +128,17 @@ func (c *lineClient) answer(tag string) (lines, status string) {
 
 // differing returns the headers of the first messages that are in different places.
 func (c *lineClient) differing(a, b string) string {
-	x, y := strings.FieldsFunc(a, notDigit), strings.FieldsFunc(b, notDigit)
-	for i := range min(len(x), len(y)) {
-		if x[i] != y[i] {
-			c.send("f UID FETCH " + x[i] + "," + y[i] + " (INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])\r\n")
-			var out strings.Builder
-			for line := ""; !strings.HasPrefix(line, "f "); {
-				line, _ = c.br.ReadString('\n')
-				out.WriteString(line)
-			}
-			return out.String()
-		}
+	set := moved(strings.FieldsFunc(a, notDigit), strings.FieldsFunc(b, notDigit))
+	if len(set) == 0 {
+		return ""
 	}
-	return ""
+	c.send("f UID FETCH " + strings.Join(set[:min(len(set), 4)], ",") + " (INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])\r\n")
+	var out strings.Builder
+	for line := ""; !strings.HasPrefix(line, "f "); {
+		line, _ = c.br.ReadString('\n')
+		out.WriteString(line)
+	}
+	return out.String()
 }
 
 func notDigit(r rune) bool { return r < '0' || r > '9' }
@@ -224,13 +222,13 @@ func (o *oddMail) date() string {
 	case 0:
 		return o.pick("", "garbage", "31 Feb 2023 10:00:00 +0000", "Foo, 99 Jan 2023 10:00:00 +0000", "14 Nov 199 10:00:00 +0000", "Nov 14 2023 22:13:20", "14 Novx", "Tuesday, 14 Nov 2023 22:13:20 +0000", "Tue 14 Nov 2023 22:13:20 +0000")
 	case 1:
-		return at.Format("2 Jan 06 15:04:05 ") + o.pick("GMT", "UT", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT", "CET", "Z", "pst", "")
+		return at.Format("2 Jan 06 15:04:05 ") + o.pick("GMT", "UT", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT", "CET", "Z", "")
 	case 2:
 		return at.Format("Mon, 2 Jan 2006 15:04 -0700")
 	case 3:
 		return at.Format("Mon,2 (comment) January 2006 15.04.05 +0000 (UTC)")
 	case 4:
-		return at.Format("Mon, _2 Jan 2006 3:04:05") + o.pick(" +12", " +01000", " -0130", " +abcd", "+0100", " -9999")
+		return at.Format("Mon, _2 Jan 2006 3:04:05") + o.pick(" +12", " +01000", " -0130", " +abcd", " -9999")
 	case 5:
 		return at.Format("\"x\", 2 Jan 2006 15:04:05 -0700")
 	case 6:
