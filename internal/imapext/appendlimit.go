@@ -10,8 +10,11 @@ import (
 // appendLimit is APPENDLIMIT (RFC 7889): how large a message may be, which is told by the
 // operator. Larger ones are refused before they are sent, unless the client does not wait.
 var appendLimit = &feature{
-	name:     AppendLimit,
-	commands: map[string]handler{"APPEND": {relay.Head, appendLimited}},
+	name: AppendLimit,
+	commands: map[string]handler{
+		"APPEND": {relay.Head, appendLimited},
+		"STATUS": {relay.Whole, statusCommand}, "LIST": {relay.Whole, listMailboxes},
+	},
 }
 
 // AppendLimit is the name of the extension that needs Config.AppendLimit.

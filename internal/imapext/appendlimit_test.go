@@ -58,3 +58,44 @@ func TestAppendLimit(t *testing.T) {
 		t.Error("it is offered without a limit")
 	}
 }
+
+// TestAppendLimitStatus has STATUS tell the limit (RFC 7889 section 3.1).
+func TestAppendLimitStatus(t *testing.T) {
+	cfg := only("APPENDLIMIT")
+	cfg.AppendLimit = 8
+	dialogue(t, cfg, "LIST-EXTENDED LIST-STATUS CHILDREN OBJECTID", `
+		C: a STATUS saved (APPENDLIMIT)
+		s: % STATUS "saved" (UIDVALIDITY)
+		S: * STATUS saved (UIDVALIDITY 5)
+		S: % OK done
+		c: * STATUS saved (APPENDLIMIT 8)
+		c: a OK STATUS completed.
+		C: b STATUS saved (MAILBOXID APPENDLIMIT MESSAGES)
+		s: % STATUS "saved" (MAILBOXID MESSAGES)
+		S: * STATUS sa(ved (MAILBOXID (M5) MESSAGES 3) 
+		S: % OK done
+		c: * STATUS saved (MAILBOXID (M5) MESSAGES 3 APPENDLIMIT 8)
+		c: b OK STATUS completed.
+		C: c STATUS gone (APPENDLIMIT)
+		s: % STATUS "gone" (UIDVALIDITY)
+		S: % NO [NONEXISTENT] STATUS: what?
+		c: c NO [NONEXISTENT] The mail server cannot do that now.
+		C: d STATUS saved (MESSAGES)
+		s: d STATUS saved (MESSAGES)
+		S: d OK done
+		c: d OK done
+		C: e LIST "" saved RETURN (STATUS (APPENDLIMIT))
+		s: % LIST "" "saved"
+		S: * LIST () "/" saved
+		S: % OK done
+		s: % STATUS "saved" (UIDVALIDITY)
+		S: * STATUS saved (UIDVALIDITY 5)
+		S: % OK done
+		c: * LIST () "/" saved
+		c: * STATUS saved (APPENDLIMIT 8)
+		c: e OK LIST completed.
+		C: f LIST "" saved RETURN (STATUS (MESSAGES))
+		s: f LIST "" saved RETURN (STATUS (MESSAGES))
+		S: f OK done
+		c: f OK done`)
+}

@@ -3,7 +3,6 @@ package imapext
 import (
 	"bytes"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -124,37 +123,6 @@ func appendName(out []byte, name string) []byte {
 		}
 	}
 	return append(out, name...)
-}
-
-// appendString appends a quoted string, or a literal for what cannot be quoted.
-func appendString(out []byte, text string) []byte {
-	if !quotable(text) {
-		out = append(strconv.AppendInt(append(out, '{'), int64(len(text)), 10), "}\r\n"...)
-		return append(out, text...)
-	}
-	out = append(out, '"')
-	for i := range len(text) {
-		if text[i] == '"' || text[i] == '\\' {
-			out = append(out, '\\')
-		}
-		out = append(out, text[i])
-	}
-	return append(out, '"')
-}
-
-// args appends strings to a command in parts, as Turn.Ask has them. The last part is
-// text.
-func args(parts []string, texts ...string) []string {
-	for _, text := range texts {
-		last := len(parts) - 1
-		if quotable(text) {
-			parts[last] += " " + string(appendString(nil, text))
-		} else {
-			parts[last] += " "
-			parts = append(parts, text, "")
-		}
-	}
-	return parts
 }
 
 // ancestors calls f with the names above a name, the nearest one first.

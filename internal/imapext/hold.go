@@ -36,6 +36,9 @@ func (s *Session) release(t *relay.Turn) error {
 	return t.Pass(held)
 }
 
+// expunged refuses a command (RFC 5530 section 3).
+var expunged = relay.Status{Text: "[EXPUNGEISSUED] Messages have gone meanwhile."}
+
 // byNumber are the commands that name messages by number: they mean other messages
 // than the client thinks as long as something is held.
 var byNumber = map[string]bool{"FETCH": true, "STORE": true, "COPY": true, "MOVE": true, "SEARCH": true, "SORT": true, "THREAD": true}
@@ -47,7 +50,7 @@ func (s *Session) planHeld(c *command) func(*relay.Turn) error {
 			return err
 		}
 		if byNumber[c.name] {
-			return t.Tellf("%s NO [EXPUNGEISSUED] Messages have gone meanwhile.", c.tag)
+			return t.Tellf("%s %s", c.tag, expunged)
 		}
 		return s.goOn(t, c)
 	}

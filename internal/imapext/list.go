@@ -29,20 +29,22 @@ var (
 
 // listing says what of lists is answered here.
 type listing struct {
-	// extended, status, special, children and size say that the backend has not got it,
-	// or that it is known as an option, where LIST is read.
-	extended, status, special, children, size bool
+	// extended, status, special and children say that the backend has not got it, or that
+	// it is known as an option, where LIST is read.
+	extended, status, special, children bool
 	// hide says that folders which hold no mail are left out.
 	hide bool
-	// items are the STATUS items that are known.
+	// items are the STATUS items that are known, and tells says of one whether it is found
+	// out here.
 	items []string
+	tells func(item string) bool
 }
 
 // answered returns what of lists is answered here, instead of by the backend.
 func (o *Offer) answered() listing {
 	return listing{
 		extended: o.answers("LIST-EXTENDED"), status: o.answers("LIST-STATUS"), special: o.answers("SPECIAL-USE"),
-		children: o.answers("CHILDREN"), size: o.answers("STATUS=SIZE"), hide: o.hide,
+		children: o.answers("CHILDREN"), hide: o.hide, tells: o.tells,
 	}
 }
 
@@ -86,7 +88,7 @@ func (own listing) concerns(r *listRequest) bool {
 	case own.special && (!r.extended || r.special), own.children && (!r.extended || r.children):
 		return true
 	}
-	return own.status && r.status != nil || own.size && slices.Contains(r.status, sizeItem)
+	return own.status && r.status != nil || slices.ContainsFunc(r.status, own.tells)
 }
 
 // refuse answers a command that is wrong.
@@ -135,7 +137,7 @@ func (l *lister) carryOut(c *command) error {
 			continue
 		}
 		// A mailbox whose status cannot be had has none in the list (RFC 5819 section 2).
-		if _, err := l.s.tellStatus(l.t, f.name, l.r.status, l.own.size); err != nil {
+		if _, err := l.s.tellStatus(l.t, f.name, l.r.status); err != nil {
 			return err
 		}
 	}
@@ -212,7 +214,7 @@ func (s *Session) askFolders(t *relay.Turn, name, ref, pattern string, f func(*f
 			return errFolders
 		}
 		return f(one)
-	}, args([]string{name}, ref, pattern)...)
+	}, withStrings(name, ref, pattern)...)
 }
 
 // selectSubscribed looks for subscriptions, if they matter, and selects by them.

@@ -28,9 +28,11 @@ var selecting = map[string]handler{
 }
 
 // withMailbox returns commands together with those by which the mailbox is known.
-func withMailbox(commands map[string]handler) map[string]handler {
+func withMailbox(commands ...map[string]handler) map[string]handler {
 	all := maps.Clone(selecting)
-	maps.Copy(all, commands)
+	for _, more := range commands {
+		maps.Copy(all, more)
+	}
 	return all
 }
 

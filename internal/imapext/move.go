@@ -20,7 +20,7 @@ func move(s *Session, c *command) func(*relay.Turn) error {
 	args := c.args
 	set := args.word()
 	to, err := args.astring()
-	if !isSet(set) || err != nil || !args.end() {
+	if set != savedResult && !validSet(set) || err != nil || !args.end() {
 		return c.bad()
 	}
 	return func(t *relay.Turn) error {
@@ -63,9 +63,9 @@ func copyMessages(t *relay.Turn, byUID bool, set, to string) (uids, code string,
 		}
 		return false
 	}
-	name := "COPY "
+	name := "COPY"
 	if byUID {
-		name = "UID COPY "
+		name = "UID COPY"
 	}
 	status, err := t.Ask(func(r []byte) error {
 		// Exchange has a line of nothing else.
@@ -73,7 +73,7 @@ func copyMessages(t *relay.Turn, byUID bool, set, to string) (uids, code string,
 			return nil
 		}
 		return t.Pass(r)
-	}, withString(name+set+" ", to, "")...)
+	}, withStrings(name+" "+set, to)...)
 	if err == nil && status.OK {
 		note(status.Text)
 	}
@@ -88,7 +88,7 @@ func copied(text string) (uids string, ok bool) {
 		return "", false
 	}
 	for _, set := range words[1:] {
-		if !isSet(set) || strings.ContainsAny(set, "*$") {
+		if !validSet(set) || strings.Contains(set, "*") {
 			return "", false
 		}
 	}
@@ -158,25 +158,4 @@ func mark(t *relay.Turn, uids, sign string) (relay.Status, error) {
 		status, err = t.Ask(nil, "UID STORE "+uids+" "+sign+`FLAGS (\Deleted)`)
 	}
 	return status, err
-}
-
-// isSet says whether a word can be a set of numbers (RFC 3501 section 9), or stands for one.
-func isSet(set string) bool {
-	return set != "" && strings.Trim(set, "0123456789:,*$") == ""
-}
-
-// maxSetLine is how much of a set goes into one command. Exchange takes lines of 10240
-// bytes by default.
-const maxSetLine = 4000
-
-// cutSet cuts a set into pieces for commands of their own.
-func cutSet(set string) (pieces []string) {
-	for len(set) > maxSetLine {
-		i := strings.LastIndexByte(set[:maxSetLine], ',')
-		if i <= 0 {
-			break
-		}
-		pieces, set = append(pieces, set[:i]), set[i+1:]
-	}
-	return append(pieces, set)
 }

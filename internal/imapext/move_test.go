@@ -116,7 +116,7 @@ func TestCutSet(t *testing.T) {
 	long := strings.Repeat("12345,", 2000) + "1"
 	pieces := cutSet(long)
 	for _, p := range pieces {
-		if len(p) > maxSetLine || !isSet(p) || strings.HasPrefix(p, ",") || strings.HasSuffix(p, ",") {
+		if len(p) > maxSetLine || !validSet(p) || strings.HasPrefix(p, ",") || strings.HasSuffix(p, ",") {
 			t.Errorf("piece %q", p)
 		}
 	}

@@ -303,9 +303,5 @@ func (s *Session) shelf() (shelfKey, bool) {
 	if s.offer.cache == nil || s.Owner == "" || m == nil || m.validity == 0 || m.uidNotSticky {
 		return shelfKey{}, false
 	}
-	name := m.name
-	if strings.EqualFold(name, "INBOX") {
-		name = "INBOX"
-	}
-	return shelfKey{s.Owner, name, m.validity}, true
+	return shelfKey{s.Owner, nameKey(m.name, ""), m.validity}, true
 }

@@ -213,22 +213,3 @@ func (k *searchKey) parseArg(s *scanner, kind byte) error {
 
 // searchDate is how a date is written in a search program.
 const searchDate = "2-Jan-2006"
-
-// validSet says whether a text is a set of numbers of messages (RFC 3501 section 9).
-func validSet(text string) bool {
-	for part := range strings.SplitSeq(text, ",") {
-		first, last, ranged := strings.Cut(part, ":")
-		if !validSetNumber(first) || ranged && !validSetNumber(last) {
-			return false
-		}
-	}
-	return true
-}
-
-func validSetNumber(text string) bool {
-	if text == "*" {
-		return true
-	}
-	n, err := strconv.ParseUint(text, 10, 32)
-	return err == nil && n > 0 && text[0] != '+'
-}

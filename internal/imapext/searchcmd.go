@@ -9,7 +9,7 @@ import (
 
 // searching are the commands that search. Whatever of a search the backend does not know,
 // they are answered in the same way.
-var searching = merged(selecting, map[string]handler{
+var searching = withMailbox(map[string]handler{
 	"SEARCH":     {relay.Whole, search},
 	"UID SEARCH": {relay.Whole, search},
 })
@@ -25,21 +25,10 @@ var (
 	searchUTF8 = &feature{name: "I18NLEVEL=1", native: []string{"I18NLEVEL=2"}, commands: searching}
 	// searchContext is CONTEXT=SEARCH (RFC 5267): parts of a result. Nobody is told of
 	// changes of it, which the RFC allows for in section 4.3.1.
-	searchContext = &feature{name: "CONTEXT=SEARCH", commands: merged(searching, map[string]handler{
+	searchContext = &feature{name: "CONTEXT=SEARCH", commands: withMailbox(searching, map[string]handler{
 		"CANCELUPDATE": {relay.Whole, cancelUpdate},
 	})}
 )
-
-// merged returns what is in all maps.
-func merged(maps ...map[string]handler) map[string]handler {
-	all := make(map[string]handler)
-	for _, m := range maps {
-		for name, h := range m {
-			all[name] = h
-		}
-	}
-	return all
-}
 
 // search carries out SEARCH and UID SEARCH, if there is something in it that the backend
 // does not know.
@@ -81,7 +70,11 @@ func search(s *Session, c *command) func(*relay.Turn) error {
 			if err := s.narrowModseq(t, ret, f); err != nil {
 				return err
 			}
-			if err := s.tellFound(t, c, ret, f); err != nil {
+			ids := f.numbers
+			if c.uid {
+				ids = f.uids
+			}
+			if err := tellFound(t, c, ret, "SEARCH", ids, f.modseq); err != nil {
 				return err
 			}
 		}
@@ -125,23 +118,21 @@ func parseCharset(s *scanner) (string, error) {
 	return name, nil
 }
 
-// tellFound answers SEARCH.
-func (s *Session) tellFound(t *relay.Turn, c *command, ret *returnOptions, f *found) error {
-	ids := f.numbers
-	if c.uid {
-		ids = f.uids
-	}
+// tellFound answers SEARCH and SORT, by name, with messages in the order in which they are
+// returned. A modseq of 0 is none.
+func tellFound(t *relay.Turn, c *command, ret *returnOptions, name string, ids []uint32, modseq uint64) error {
 	if ret == nil {
-		line := append(make([]byte, 0, 16+8*len(ids)), "* SEARCH"...)
+		line := append(append(make([]byte, 0, 16+8*len(ids)), "* "...), name...)
 		for _, id := range ids {
 			line = strconv.AppendUint(append(line, ' '), uint64(id), 10)
 		}
-		if f.modseq > 0 && len(ids) > 0 {
-			line = append(strconv.AppendUint(append(line, " (MODSEQ "...), f.modseq, 10), ')')
+		if modseq > 0 && len(ids) > 0 {
+			line = append(strconv.AppendUint(append(line, " (MODSEQ "...), modseq, 10), ')')
 		}
 		return t.Tell(append(line, "\r\n"...))
 	}
 	if ret.update {
+		// RFC 5267 section 4.3.1 leaves it to servers whether they tell changes.
 		if err := t.Tellf("* NO [NOUPDATE %s] Changes of the result are not told.", quote(c.tag)); err != nil {
 			return err
 		}
@@ -149,7 +140,7 @@ func (s *Session) tellFound(t *relay.Turn, c *command, ret *returnOptions, f *fo
 	if ret.quiet() {
 		return nil
 	}
-	return t.Tell(ret.appendResult(nil, c, ids, f.modseq))
+	return t.Tell(ret.appendResult(nil, c, ids, modseq))
 }
 
 // cancelUpdate answers CANCELUPDATE (RFC 5267 section 4.3.5).

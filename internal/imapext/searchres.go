@@ -9,7 +9,7 @@ import (
 
 // searchResult is SEARCHRES (RFC 5182): $ stands for the result that was saved. It is kept
 // by UIDs, so that messages that have gone need not be taken out of it.
-var searchResult = &feature{name: "SEARCHRES", commands: merged(searching, withSets)}
+var searchResult = &feature{name: "SEARCHRES", commands: withMailbox(searching, withSets)}
 
 // withSets are the commands on sets of messages. If they are on $, they are carried out on
 // the messages that it stands for, whoever answers them.
@@ -134,7 +134,7 @@ func (s *Session) numberSaved(t *relay.Turn, set *string) (relay.Status, error) 
 		ids = append(ids, h.ids...)
 	}
 	if len(s.held) > 0 {
-		return relay.Status{Text: "[EXPUNGEISSUED] Messages have gone meanwhile."}, nil
+		return expunged, nil
 	}
 	slices.Sort(ids)
 	*set = string(appendNumbers(nil, slices.Compact(ids)))
@@ -142,7 +142,7 @@ func (s *Session) numberSaved(t *relay.Turn, set *string) (relay.Status, error) 
 }
 
 // inSets carries out a command on a set of messages, in several pieces if it is too long
-// for one. The last piece is passed on, so that what it answers need not be held.
+// for one. Mails are passed on as they come.
 func (s *Session) inSets(t *relay.Turn, c *command, name, set, rest string) error {
 	if len(set) > maxSavedLine && (strings.HasSuffix(name, "COPY") || strings.HasSuffix(name, "MOVE")) {
 		// Part of it would be no answer: all is copied, or nothing.
@@ -157,12 +157,17 @@ func (s *Session) inSets(t *relay.Turn, c *command, name, set, rest string) erro
 		all := parts([]byte(rest))
 		all[0] = name + " " + piece + all[0]
 		all[len(all)-1] = strings.TrimRight(all[len(all)-1], "\r\n")
-		status, err := t.Ask(func(r []byte) error { return s.aside(t, r, !c.uid) }, all...)
-		if err != nil {
+		status, err := t.Stream(
+			func([]byte) bool { return len(s.held) == 0 },
+			func(r []byte) error { return s.aside(t, r, !c.uid) }, all...,
+		)
+		switch {
+		case err != nil:
 			return err
-		}
-		if !status.OK {
+		case !status.OK:
 			return t.Tellf("%s %s", c.tag, status)
+		case len(s.held) > 0:
+			return t.Tellf("%s %s", c.tag, expunged)
 		}
 	}
 	return s.goOn(t, parseCommand([]byte(c.tag+" "+name+" "+pieces[last]+rest)))

@@ -219,3 +219,40 @@ func TestManySaved(t *testing.T) {
 	save.asks[0].says, save.gets = "* SEARCH"+line.String()+"\r\n", "a NO [NOTSAVED] The result is too large to be saved.\r\n"
 	dialog(t, "ESEARCH SEARCHRES", selects, save, step{says: "b FETCH $ FLAGS\r\n", gets: "b OK No messages.\r\n"})
 }
+
+// TestSavedStreams has more mail fetched by $ than is held, in several commands.
+func TestSavedStreams(t *testing.T) {
+	var uids, numbers strings.Builder
+	var set []uint32
+	for n := range uint32(1500) {
+		fmt.Fprintf(&uids, " %d", 100_000+2*n)
+		fmt.Fprintf(&numbers, " %d", 10_001+2*n)
+		set = append(set, 10_001+2*n)
+	}
+	pieces := cutSet(strings.ReplaceAll(strings.TrimSpace(uids.String()), " ", ","))
+	save := step{"a UID SEARCH RETURN (SAVE) SEEN\r\n", []ask{{"UID SEARCH SEEN", "* SEARCH" + uids.String() + "\r\n", "OK found"}}, "a OK found\r\n"}
+	const size = 17 << 20
+	mail := fmt.Sprintf("* 10001 FETCH (BODY[] {%d}\r\n%s FLAGS ())\r\n", size, strings.Repeat("x", size))
+	var all, asks []ask
+	for i, piece := range pieces {
+		says := ""
+		if i == 0 {
+			says = mail
+		}
+		all = append(all, ask{"UID FETCH " + piece + " BODY[]", says, "OK done"})
+		found := ""
+		if i == 0 {
+			found = "* SEARCH" + numbers.String() + "\r\n"
+		}
+		asks = append(asks, ask{"SEARCH UID " + piece, found, "OK found"})
+	}
+	// What goes meanwhile would change what the rest of the numbers mean.
+	first := cutSet(string(appendNumbers(nil, set)))[0]
+	asks = append(asks, ask{"FETCH " + first + " BODY[]", "* 10001 FETCH (BODY[] {1}\r\nx)\r\n* 1 EXPUNGE\r\n* 10002 FETCH (BODY[] {1}\r\ny)\r\n", "OK done"})
+	dialog(
+		t, "ESEARCH SEARCHRES", selects, save,
+		step{"b UID FETCH $ BODY[]\r\n", all, mail + "b OK done\r\n"},
+		step{"c FETCH $ BODY[]\r\n", asks, "* 10001 FETCH (BODY[] {1}\r\nx)\r\nc NO [EXPUNGEISSUED] Messages have gone meanwhile.\r\n"},
+		step{"d NOOP\r\n", []ask{{"NOOP", "", "OK"}}, "* 1 EXPUNGE\r\n* 10002 FETCH (BODY[] {1}\r\ny)\r\nd OK\r\n"},
+	)
+}

@@ -101,26 +101,62 @@ func appendNumbers(dst []byte, list []uint32) []byte {
 	return dst
 }
 
-// setLength is about how long a set in a command of ours may be, in bytes. Some servers
-// take no more than 10 KiB in a line.
-const setLength = 4 << 10
-
-// inPieces takes a list apart into sequence-sets that are not too long for a command.
-func inPieces(list []uint32) []string {
-	var sets []string
-	// The longest range is as long as two numbers with their marks.
-	const most = setLength / 22
-	for len(list) > 0 {
-		end, ranges := 0, 0
-		for ; end < len(list); end++ {
-			if end == 0 || list[end] != list[end-1]+1 {
-				if ranges++; ranges > most {
-					break
-				}
-			}
+// text returns the set as commands have it.
+func (set numbers) text() string {
+	var out []byte
+	for i, s := range set {
+		if i > 0 {
+			out = append(out, ',')
 		}
-		sets = append(sets, string(appendNumbers(nil, list[:end])))
-		list = list[end:]
+		out = strconv.AppendUint(out, uint64(s.first), 10)
+		if s.last > s.first {
+			out = strconv.AppendUint(append(out, ':'), uint64(s.last), 10)
+		}
 	}
-	return sets
+	return string(out)
+}
+
+func formatNumber(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+// maxSetLine is how much of a set goes into one command. Exchange takes lines of 10240
+// bytes by default.
+const maxSetLine = 4000
+
+// cutSet cuts a set into pieces for commands of their own.
+func cutSet(set string) (pieces []string) {
+	for len(set) > maxSetLine {
+		i := strings.LastIndexByte(set[:maxSetLine], ',')
+		if i <= 0 {
+			break
+		}
+		pieces, set = append(pieces, set[:i]), set[i+1:]
+	}
+	return append(pieces, set)
+}
+
+// inPieces returns sets of these numbers, for commands of their own.
+func inPieces(list []uint32) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	return cutSet(string(appendNumbers(nil, list)))
+}
+
+// validSet says whether a text is a set of numbers of messages (RFC 3501 section 9).
+func validSet(text string) bool {
+	for part := range strings.SplitSeq(text, ",") {
+		first, last, ranged := strings.Cut(part, ":")
+		if !validSetNumber(first) || ranged && !validSetNumber(last) {
+			return false
+		}
+	}
+	return true
+}
+
+func validSetNumber(text string) bool {
+	if text == "*" {
+		return true
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	return err == nil && n > 0 && text[0] != '+'
 }

@@ -1,10 +1,6 @@
 package imapext
 
-import (
-	"strconv"
-
-	"github.com/caddy-imap/caddy-imap/internal/relay"
-)
+import "github.com/caddy-imap/caddy-imap/internal/relay"
 
 // sortCommands are those of SORT (RFC 5256), which has more keys with SORT=DISPLAY (RFC
 // 5957) and RETURN with ESORT and CONTEXT=SORT (RFC 5267).
@@ -14,10 +10,10 @@ var sortCommands = map[string]handler{
 }
 
 var (
-	sortPlain    = &feature{name: "SORT", commands: merged(sortCommands, selecting)}
-	sortDisplay  = &feature{name: "SORT=DISPLAY", commands: merged(sortCommands, selecting)}
-	sortExtended = &feature{name: "ESORT", commands: merged(sortCommands, selecting)}
-	sortContext  = &feature{name: "CONTEXT=SORT", commands: merged(sortCommands, selecting)}
+	sortPlain    = &feature{name: "SORT", commands: withMailbox(sortCommands)}
+	sortDisplay  = &feature{name: "SORT=DISPLAY", commands: withMailbox(sortCommands)}
+	sortExtended = &feature{name: "ESORT", commands: withMailbox(sortCommands)}
+	sortContext  = &feature{name: "CONTEXT=SORT", commands: withMailbox(sortCommands)}
 )
 
 // sorting is a SORT command.
@@ -98,32 +94,8 @@ func (s *Session) sort(t *relay.Turn, c *sorting) error {
 	for i, m := range messages {
 		ids[i] = m.number
 	}
-	if err := s.tellSorted(t, c, ids, f.modseq); err != nil {
+	if err := tellFound(t, c.command, c.options, "SORT", ids, f.modseq); err != nil {
 		return err
 	}
 	return t.Tellf("%s OK Sort completed.", c.tag)
-}
-
-// tellSorted tells which messages were found.
-func (s *Session) tellSorted(t *relay.Turn, c *sorting, ids []uint32, modseq uint64) error {
-	if r := c.options; r != nil {
-		if r.update {
-			// RFC 5267 section 4.3.1 leaves it to servers whether they tell changes.
-			if err := t.Tellf(`* NO [NOUPDATE "%s"] Changes are not told.`, c.tag); err != nil {
-				return err
-			}
-		}
-		if r.quiet() {
-			return nil
-		}
-		return t.Tell(r.appendResult(nil, c.command, ids, modseq))
-	}
-	out := append(make([]byte, 0, 16+8*len(ids)), "* SORT"...)
-	for _, id := range ids {
-		out = strconv.AppendUint(append(out, ' '), uint64(id), 10)
-	}
-	if modseq > 0 && len(ids) > 0 {
-		out = append(strconv.AppendUint(append(out, " (MODSEQ "...), modseq, 10), ')')
-	}
-	return t.Tell(append(out, "\r\n"...))
 }

@@ -36,17 +36,24 @@ func (o *Offer) statusItems() []string {
 		}
 	}
 	for c := range o.native {
-		if c == "APPENDLIMIT" || strings.HasPrefix(c, "APPENDLIMIT=") {
-			items = append(items, "APPENDLIMIT")
+		if c == AppendLimit || strings.HasPrefix(c, AppendLimit+"=") {
+			items = append(items, AppendLimit)
 		}
 	}
-	if o.answers("STATUS=SIZE") {
-		items = append(items, sizeItem)
+	for _, item := range [...]string{sizeItem, AppendLimit} {
+		if o.tells(item) {
+			items = append(items, item)
+		}
 	}
 	return items
 }
 
-// statusCommand plans STATUS, if it asks for the size.
+// tells says whether an item of STATUS is found out here.
+func (o *Offer) tells(item string) bool {
+	return item == sizeItem && o.answers("STATUS=SIZE") || item == AppendLimit && o.appendLimit > 0
+}
+
+// statusCommand plans STATUS, if it asks for something that is found out here.
 func statusCommand(s *Session, c *command) func(*relay.Turn) error {
 	in := c.args
 	name, err := in.astring()
@@ -55,11 +62,11 @@ func statusCommand(s *Session, c *command) func(*relay.Turn) error {
 	}
 	in.spaces()
 	items, err := statusItems(&in, s.offer.allowed())
-	if err != nil || !in.end() || !slices.Contains(items, sizeItem) {
+	if err != nil || !in.end() || !slices.ContainsFunc(items, s.offer.tells) {
 		return nil
 	}
 	return func(t *relay.Turn) error {
-		status, err := s.tellStatus(t, name, items, true)
+		status, err := s.tellStatus(t, name, items)
 		switch {
 		case err != nil:
 			return err
@@ -70,49 +77,76 @@ func statusCommand(s *Session, c *command) func(*relay.Turn) error {
 	}
 }
 
-// tellStatus asks for the status of a mailbox and tells the client. With size set, the
-// size is found out here.
-func (s *Session) tellStatus(t *relay.Turn, name string, items []string, size bool) (relay.Status, error) {
-	size = size && slices.Contains(items, sizeItem)
-	if size {
-		items = slices.DeleteFunc(slices.Clone(items), func(item string) bool { return item == sizeItem })
-	}
+// tellStatus asks for the status of a mailbox and tells the client.
+func (s *Session) tellStatus(t *relay.Turn, name string, items []string) (relay.Status, error) {
+	theirs := slices.DeleteFunc(slices.Clone(items), s.offer.tells)
+	size := slices.Contains(items, sizeItem) && s.offer.tells(sizeItem)
+	limit := slices.Contains(items, AppendLimit) && s.offer.tells(AppendLimit)
 	data, answered := "", true
-	if len(items) > 0 {
+	if ask := strings.Join(theirs, " "); ask != "" || !size {
+		if ask == "" {
+			ask = "UIDVALIDITY" // to learn whether there is such a mailbox
+		}
 		answered = false
-		parts := args([]string{"STATUS"}, name)
-		parts[len(parts)-1] += " (" + strings.Join(items, " ") + ")"
+		parts := withStrings("STATUS", name)
+		parts[len(parts)-1] += " (" + ask + ")"
 		status, err := t.Ask(func(r []byte) error {
 			_, got, _ := untagged(r)
-			open := bytes.LastIndexByte(r, '(')
-			if got != "STATUS" || open < 0 {
+			told, ok := lastList(r)
+			if got != "STATUS" || !ok {
 				return t.Pass(r)
 			}
-			// The name may be written in a way that only this backend understands.
-			data, _, answered = strings.Cut(string(r[open+1:]), ")")
+			data, answered = told, true
 			return nil
 		}, parts...)
 		if err != nil || !status.OK {
 			return status, err
 		}
 	}
+	if len(theirs) == 0 {
+		data = ""
+	}
 	if size {
 		sum, status, err := s.mailboxSize(t, name)
 		if err != nil || !status.OK {
 			return status, err
 		}
-		data = strings.TrimLeft(data+" "+sizeItem+" "+strconv.FormatUint(sum, 10), " ")
+		data += " " + sizeItem + " " + strconv.FormatUint(sum, 10)
+	}
+	if limit {
+		data += " " + AppendLimit + " " + strconv.FormatInt(s.offer.appendLimit, 10)
 	}
 	if !answered {
 		return listed, nil
 	}
 	line := append(appendName([]byte("* STATUS "), name), " ("...)
-	return listed, t.Tell(append(append(line, data...), ")\r\n"...))
+	return listed, t.Tell(append(append(line, strings.TrimLeft(data, " ")...), ")\r\n"...))
+}
+
+// lastList returns what is in the list that a response ends with. In front of it the name of
+// a mailbox may be written in a way that only this backend understands.
+func lastList(r []byte) (string, bool) {
+	r = bytes.TrimRight(r, " \r\n")
+	depth := 0
+	for i := len(r) - 1; i >= 0; i-- {
+		switch r[i] {
+		case ')':
+			depth++
+		case '(':
+			if depth--; depth == 0 {
+				return string(r[i+1 : len(r)-1]), true
+			}
+		}
+		if depth == 0 {
+			break
+		}
+	}
+	return "", false
 }
 
 // mailboxSize adds up the sizes of all messages in a mailbox.
 func (s *Session) mailboxSize(t *relay.Turn, name string) (sum uint64, _ relay.Status, _ error) {
-	here := s.mailbox != nil && nameKey(s.mailbox.name, "") == nameKey(name, "")
+	here := s.mailbox != nil && sameMailbox(s.mailbox.name, name)
 	if !here && s.mailbox != nil {
 		return 0, relay.Status{Text: "[CANNOT]"}, nil
 	}
@@ -136,7 +170,7 @@ func (s *Session) mailboxSize(t *relay.Turn, name string) (sum uint64, _ relay.S
 	}
 	if !here {
 		// EXAMINE changes nothing in the mailbox, and none is left by it.
-		status, err := t.Ask(note, args([]string{"EXAMINE"}, name)...)
+		status, err := t.Ask(note, withStrings("EXAMINE", name)...)
 		if err != nil || !status.OK {
 			return 0, status, err
 		}

@@ -39,7 +39,7 @@ func (s *Session) removeFrom(t *relay.Turn, name, uids string) (done bool, err e
 			return false, err
 		}
 	}
-	status, err := t.Ask(ignore, withString("SELECT ", name, "")...)
+	status, err := t.Ask(ignore, withStrings("SELECT", name)...)
 	if err != nil {
 		return false, err
 	}
@@ -61,15 +61,15 @@ func (s *Session) removeFrom(t *relay.Turn, name, uids string) (done bool, err e
 // again selects a mailbox again. The client is told what has changed since the messages
 // had these UIDs.
 func (m *mailbox) again(t *relay.Turn, before []uint64) error {
-	command := "SELECT "
+	command := "SELECT"
 	if m.readOnly {
-		command = "EXAMINE "
+		command = "EXAMINE"
 	}
 	now := &mailbox{}
 	status, err := t.Ask(func(r []byte) error {
 		now.note(r)
 		return nil
-	}, withString(command, m.name, "")...)
+	}, withStrings(command, m.name)...)
 	if err != nil {
 		return err
 	}
@@ -119,9 +119,4 @@ func fetchedUID(s *scanner) (uid uint64, ok bool) {
 		return s.skip()
 	})
 	return uid, ok && err == nil
-}
-
-// sameMailbox compares names of mailboxes. INBOX has no case (RFC 3501 section 5.1).
-func sameMailbox(a, b string) bool {
-	return a == b || strings.EqualFold(a, b) && strings.EqualFold(a, "INBOX")
 }

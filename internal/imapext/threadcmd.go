@@ -14,9 +14,9 @@ var threadCommands = map[string]handler{
 
 // A feature for each algorithm.
 var (
-	threadSubjects = &feature{name: "THREAD=ORDEREDSUBJECT", commands: merged(threadCommands, selecting)}
-	threadReplies  = &feature{name: "THREAD=REFERENCES", commands: merged(threadCommands, selecting)}
-	threadRefer    = &feature{name: "THREAD=REFS", commands: merged(threadCommands, selecting)}
+	threadSubjects = &feature{name: "THREAD=ORDEREDSUBJECT", commands: withMailbox(threadCommands)}
+	threadReplies  = &feature{name: "THREAD=REFERENCES", commands: withMailbox(threadCommands)}
+	threadRefer    = &feature{name: "THREAD=REFS", commands: withMailbox(threadCommands)}
 )
 
 // planThread passes THREAD on if the backend can do it.

@@ -30,7 +30,7 @@ func unselect(s *Session, c *command) func(*relay.Turn) error {
 func (s *Session) leave(t *relay.Turn) error {
 	name := s.mailbox.name
 	s.mailbox = nil
-	status, err := t.Ask(ignore, withString("EXAMINE ", name, "")...)
+	status, err := t.Ask(ignore, withStrings("EXAMINE", name)...)
 	if err == nil && status.OK {
 		_, err = t.Ask(ignore, "CLOSE")
 	}

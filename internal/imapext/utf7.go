@@ -70,6 +70,9 @@ func nameKey(name, delim string) string {
 	return key
 }
 
+// sameMailbox compares names of mailboxes.
+func sameMailbox(a, b string) bool { return nameKey(a, "") == nameKey(b, "") }
+
 const inbox = "INBOX"
 
 // isInbox says whether a name is INBOX or is below it.

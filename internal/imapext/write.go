@@ -1,15 +1,16 @@
 package imapext
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
 
 // quote writes a quoted string (RFC 3501 section 9).
-func quote(text string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
-}
+func quote(text string) string { return `"` + escapes.Replace(text) + `"` }
+
+var escapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // quotable says whether a text can be a quoted string: all others have to be literals.
 func quotable(text string) bool {
@@ -19,12 +20,29 @@ func quotable(text string) bool {
 // maxQuoted is the length of the longest text that is quoted.
 const maxQuoted = 200
 
-// withString returns the parts of a command with a string in it.
-func withString(before, text, after string) []string {
+// appendString appends a quoted string, or a literal for what cannot be quoted.
+func appendString(out []byte, text string) []byte {
 	if quotable(text) {
-		return []string{before + quote(text) + after}
+		return append(out, quote(text)...)
 	}
-	return []string{before, text, after}
+	out = append(strconv.AppendInt(append(out, '{'), int64(len(text)), 10), "}\r\n"...)
+	return append(out, text...)
+}
+
+// withStrings returns the parts of a command that ends with strings, as Turn.Ask has
+// them. The last part is text.
+func withStrings(command string, texts ...string) []string {
+	parts := []string{command}
+	for _, text := range texts {
+		last := len(parts) - 1
+		parts[last] += " "
+		if quotable(text) {
+			parts[last] += quote(text)
+		} else {
+			parts = append(parts, text, "")
+		}
+	}
+	return parts
 }
 
 // bad returns a plan to say that a command is not what its grammar has.

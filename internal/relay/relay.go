@@ -67,6 +67,9 @@ type Options struct {
 	// With an Extension it is asked about each of them otherwise, so that the client may
 	// send them in any case.
 	LiteralPlus bool
+	// Stray, if not nil, is called when the backend first completes a command of the
+	// Extension once more, which the client does not get to see.
+	Stray func()
 	// Logger gets faults of ours that no session ends with. Default: none.
 	Logger *zap.Logger
 }
@@ -134,6 +137,10 @@ type Session struct {
 	// changes counts whatever a deadline depends on, but for active.
 	changes atomic.Uint32
 
+	// asked counts our own commands to the backend. It is of the goroutine that is on the
+	// backend's side.
+	asked uint64
+
 	// running counts the directions that have not ended.
 	running sync.WaitGroup
 
@@ -175,7 +182,7 @@ func New(client, backend Leg, o Options) *Session {
 	}
 	s.down = direction{
 		session: s, src: backend.Conn, dst: client.Conn, pending: backend.Pending, raw: socketOf(backend.Conn),
-		flow: &downward{session: s, scan: responses{ledger: s.ledger, strict: &s.strict}},
+		flow: &downward{session: s, scan: responses{ledger: s.ledger, strict: &s.strict, stray: o.Stray}},
 	}
 	s.touch()
 	return s

@@ -15,7 +15,7 @@ const (
 	maxResponse = 16 << 20
 	// flushSize is how much is collected for the client before it is sent.
 	flushSize = 32 << 10
-	// prefixLength is that of the random part of tags.
+	// prefixLength is that of the random part of tags, which is a session's.
 	prefixLength = 6
 )
 
@@ -44,13 +44,14 @@ type Turn struct {
 	plan     func(*Turn) error
 	up, down *direction
 	scan     *responses
-	prefix   string
-	commands int
 
 	// backend and client are what either has said already.
 	backend, client input
 	// whole is a response that does not come in one piece.
 	whole []byte
+	// streams says of a response that begins with such a line whether it is passed on as
+	// it comes; nil is no.
+	streams func(line []byte) bool
 	// in is for the backend, out for the client.
 	in, out []byte
 	// forward is what is to be passed on when the turn is over.

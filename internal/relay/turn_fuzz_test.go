@@ -16,7 +16,7 @@ import (
 // everything is an extension that does all that a turn can do.
 func everything() *extension {
 	e := carrying(Whole, nil)
-	e.wants = map[string]Interest{"X": Whole, "UID X": Whole, "APPEND": Head, "Z": Whole, "W": Whole, "I": Whole}
+	e.wants = map[string]Interest{"X": Whole, "UID X": Whole, "APPEND": Head, "Z": Whole, "W": Whole, "S": Whole, "I": Whole}
 	e.plan = func(command string) func(*Turn) error {
 		tag, rest, _ := strings.Cut(strings.TrimRight(command, "\r\n"), " ")
 		name, rest, _ := strings.Cut(rest, " ")
@@ -34,6 +34,15 @@ func everything() *extension {
 			return func(t *Turn) error {
 				t.Forward([]byte(tag + " NOOP {3+}\r\nabc " + rest + "\r\n"))
 				return nil
+			}
+		case "S":
+			return func(t *Turn) error {
+				all := func([]byte) bool { return true }
+				status, err := t.Stream(all, nil, "FETCH ", rest, "")
+				if err != nil {
+					return err
+				}
+				return t.Tellf("%s %s", tag, status)
 			}
 		case "X":
 			return func(t *Turn) error {
@@ -111,6 +120,8 @@ func FuzzTurns(f *testing.F) {
 		{"a UID X {3}\r\nabc\r\nb LOGOUT\r\n", "+ go\r\n* 1 FETCH (X {3}\r\nabc)\r\n\x01 NO\r\n* BYE\r\n\x01 OK\r\n"},
 		{"a APPEND x {5+}\r\nhello {2}\r\nhi\r\nb NOOP\r\n", "+\r\n* 1 EXISTS\r\n\x01 OK [APPENDUID 1 2]\r\n\x01 OK\r\n"},
 		{"a I\r\nDONE\r\nb I\r\n", "\x01 OK\r\n* 3 EXPUNGE\r\n\x01 OK\r\n"},
+		{"a S x\r\nb NOOP\r\n", "+ go\r\n* 1 FETCH (X {3}\r\nabc Y {0}\r\n)\r\n* 2 FETCH (X {5}\r\nab"},
+		{"a S x\r\nb NOOP\r\n", "* 1 FETCH (X {3}\r\nabc)\r\n\x01 OK found\r\n\x01 OK again\r\n\x01 OK\r\n"},
 		{"a W\r\nb NOOP\r\n", "\x01 OK\r\n"},
 		{"a Z b\r\nc Z d\r\n", "+\r\n\x01 OK\r\n+\r\n\x01 BAD\r\n"},
 		{"a X\r\n", "* 1 FETCH (X {99999}\r\nabc"},

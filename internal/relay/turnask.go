@@ -50,14 +50,23 @@ func (t *Turn) Ask(each func(response []byte) error, parts ...string) (Status, e
 	return t.Complete(tag, each)
 }
 
+// Stream is like Ask, but responses with literals go to the client as they come, so that
+// they may have any size, unless each gets them: streams says of the first line of one
+// whether it is passed on.
+func (t *Turn) Stream(streams func(line []byte) bool, each func(response []byte) error, parts ...string) (Status, error) {
+	t.streams = streams
+	defer func() { t.streams = nil }()
+	return t.Ask(each, parts...)
+}
+
 // Begin begins a command to the backend, under a tag of its own. What is written is sent
 // when an answer is waited for.
 func (t *Turn) Begin(text string) (tag string) {
-	if t.prefix == "" {
-		t.prefix = rand.Text()[:prefixLength]
+	if t.scan.own == "" {
+		t.scan.own = rand.Text()[:prefixLength]
 	}
-	t.commands++
-	tag = t.prefix + strconv.Itoa(t.commands)
+	t.session.asked++
+	tag = t.scan.own + strconv.FormatUint(t.session.asked, 10)
 	t.Write(tag, " ", text)
 	return tag
 }
@@ -161,9 +170,52 @@ func (t *Turn) response() ([]byte, error) {
 		if !more {
 			return t.whole, nil
 		}
+		if start == 0 && t.streams != nil && t.streams(t.whole) {
+			if err := t.stream(size); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err := t.readLiteral(size); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// stream passes on a response of which the first line was read, and a literal of so many
+// bytes is to come. If it fails, the relay can go on where it has ended.
+func (t *Turn) stream(size int64) (err error) {
+	in := &t.backend
+	defer func() {
+		if err != nil {
+			_ = t.Pass(t.whole)
+			_ = t.Flush()
+		}
+		t.whole = t.whole[:0]
+	}()
+	for more := true; ; {
+		if err := t.Pass(t.whole); err != nil {
+			return err
+		}
+		if t.whole = t.whole[:0]; !more {
+			return nil
+		}
+		for {
+			n := int(min(size, int64(len(in.held))))
+			if err := t.Pass(in.held[:n]); err != nil {
+				return err
+			}
+			if in.held, size = in.held[n:], size-int64(n); size == 0 {
+				break
+			}
+			if err := t.hear(); err != nil {
+				return err
+			}
+		}
+		if err := t.readLine(); err != nil {
+			return err
+		}
+		size, more = announced(tail(t.whole[:len(t.whole)-1]))
 	}
 }
 
