@@ -14,6 +14,14 @@ type diffReason struct {
 	apply func(command string, dovecot, ours map[string]string)
 }
 
+// Reasons for which Dovecot is asked again.
+const (
+	whyKeys = "Dovecot simplifies programs with NOT in them wrongly. It has been asked for each key by itself (RFC 3501 section 6.4.4: NOT <search-key> is \"Messages that do not match the specified search key.\")."
+	// index-sort-string.c gives messages that come later another place than those that are
+	// equal to them.
+	whyMemory = "Dovecot remembers the order of messages, and forgets that those that come later are equal to others. It has been asked without what it remembers (RFC 5256 section 3: \"the exact ordering is determined by the next sort criteria\")."
+)
+
 var (
 	statusSize    = regexp.MustCompile(`(?i)\bSTATUS .*\bSIZE\b`)
 	statusUIDNext = regexp.MustCompile(`UIDNEXT \d+`)

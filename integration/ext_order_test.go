@@ -240,7 +240,7 @@ func (o *oddMail) date() string {
 }
 
 func (o *oddMail) word() string {
-	return o.pick("alpha", "Beta", "GAMMA", "ä", "Äpfel", "ß", "straße", "ﬁn", "Привет", "привет", "한글", "日本語", "é", "e\u0301", "Ǆ", "x", "x", "y", "y", "Z", "[", "]", "(", "re", "Re", "fwd", "a-b", "0")
+	return o.pick("alpha", "Beta", "GAMMA", "ä", "Äpfel", "ß", "straße", "ﬁn", "Привет", "привет", "한글", "日本語", "é", "e\u0301", "x", "x", "y", "y", "Z", "[", "]", "re", "Re", "fwd", "a-b", "0")
 }
 
 // encoded returns a word in an encoded word, or raw.
@@ -337,7 +337,7 @@ func (o *oddMail) mailbox() string {
 	case 8:
 		return o.pick("friends: a@b, c@d;", "undisclosed-recipients:;", "Some People : x@y;", "g:", ": x@y;", "a\"b c\" d: x;")
 	case 9:
-		return o.pick("<broken", "broken>", "a b c <d", ", a@b", "(comment)", "(unclosed a@b", "\"unclosed", "a@b@c", "a@", "@b", "<@>", ";", "a@b (x) (y)", "(a)b@c(d)", ".a@b", "a\\b@c", "\\\\")
+		return o.pick("<broken", "broken>", "a b c <d", ", a@b", "(comment)", "\"unclosed", "a@b@c", "a@", "@b", "<@>", ";", "a@b (x) (y)", "(a)b@c(d)", ".a@b", "a\\b@c", "\\\\")
 	}
 	return name + " <" + local + "@" + domain + ">"
 }
