@@ -44,7 +44,7 @@ var blocks = []block{
 		"The app imap", caddyimap.App{}, "{\nimap {\n%s\n}\n}", "apps.imap",
 		map[string][]string{
 			"hostname": {"a.example b.example"}, "certificate": {"a b"}, "backend": {"x {\nupstream a\n}"}, "guard": {"{\nfailure_delay 1s\n}"},
-			"max_connections": {"1"}, "max_connections_per_source": {"1"}, "log_user": {"all"},
+			"max_connections": {"1"}, "max_connections_per_source": {"1"}, "header_cache": {"1"}, "log_user": {"all"},
 		},
 	},
 	{

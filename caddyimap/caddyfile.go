@@ -54,6 +54,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //		max_connections <number>
 //		max_connections_per_source <number>
+//		header_cache <bytes>
 //		log_user known|all|none
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -68,6 +69,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"guard":                      glue.Segment(a.unmarshalGuard).Repeated(),
 		"max_connections":            glue.Number(&a.MaxConnections),
 		"max_connections_per_source": glue.Number(&a.MaxConnectionsPerSource),
+		"header_cache":               glue.Number(&a.HeaderCache),
 		"log_user":                   glue.Text(&a.LogUser),
 	}.Block(d)
 }

@@ -55,9 +55,37 @@ func (b *Backend) provisionExtensions() error {
 		return errors.New("append_limit: without the extension APPENDLIMIT it means nothing; add it to extensions")
 	}
 	b.extensions = &imapext.Config{
-		Names: b.Extensions, IdleInterval: time.Duration(b.IdleInterval), AppendLimit: int64(b.AppendLimit),
+		Names: b.Extensions, Cache: headerCache, IdleInterval: time.Duration(b.IdleInterval), AppendLimit: int64(b.AppendLimit),
 	}
 	return b.provisionLists(b.extensions)
+}
+
+// headerCache has what is known of messages, for all configurations.
+var headerCache = imapext.NewCache(defaultHeaderCache)
+
+const (
+	defaultHeaderCache = 64 << 20
+	minHeaderCache     = 1 << 20
+)
+
+// provisionHeaderCache looks at how large the cache is to be.
+func (a *App) provisionHeaderCache() error {
+	if a.HeaderCache == 0 {
+		a.HeaderCache = defaultHeaderCache
+	}
+	if a.HeaderCache < minHeaderCache {
+		return fmt.Errorf("header_cache %d: must be at least %d; it is a number of bytes", a.HeaderCache, minHeaderCache)
+	}
+	return nil
+}
+
+// owner returns what tells the mailboxes of a renamed attempt's user from all others. Names
+// are taken as they are: spellings that the guard counts as one may belong to two.
+func (b *Backend) owner(a *login.Attempt) string {
+	if a.User == "" && a.AuthzID == "" {
+		return "" // as with some exchanges that are the client's and the backend's
+	}
+	return strings.Join([]string{b.guard.Backend, a.User, a.AuthzID}, "\x00")
 }
 
 // extend adds to a session what is answered in the backend's place.
@@ -80,6 +108,7 @@ func relayOptions(h *Handler, s *imapfront.Session, logger *zap.Logger) relay.Op
 	}
 	if offer, ok := s.Backend.Extender.(*imapext.Offer); ok {
 		extension := imapext.NewSession(offer)
+		extension.Owner = s.Backend.Owner
 		user, backend := s.User, s.Backend.Backend
 		extension.Missing = func(mailbox string, uid uint64) {
 			logger.Warn("the backend has not given a message: it cannot be converted, or is gone",
@@ -87,6 +116,11 @@ func relayOptions(h *Handler, s *imapfront.Session, logger *zap.Logger) relay.Op
 				zap.String("backend", backend))
 		}
 		o.Extension = extension
+		o.Stray = func() {
+			logger.Error("the backend has completed a command twice that was put to it for an extension, so that its answers may be mixed up; "+
+				"see what stands between it and us, or set its option extensions to off",
+				zap.String("user", user), zap.String("backend", backend))
+		}
 	}
 	return o
 }

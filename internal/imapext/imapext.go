@@ -22,7 +22,8 @@ import (
 type feature struct {
 	// name is what the capability list has.
 	name string
-	// needs are capabilities of the backend without which it cannot be answered.
+	// needs are capabilities without which it cannot be answered, or means nothing: the
+	// backend has them, or they are answered by a feature further up.
 	needs []string
 	// native are capabilities of the backend that make it unnecessary, besides its name.
 	native []string
@@ -193,7 +194,7 @@ func (cfg *Config) Offer(caps []string) *Offer {
 func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 	o := &Offer{cfg: cfg, native: native, commands: make(map[string]handler), cache: cfg.Cache}
 	for _, f := range features {
-		if !cfg.wants(f) || !f.lacking(native) || slices.Contains(o.Capabilities, f.instead) {
+		if !cfg.wants(f) || !f.lacking(native, o.Capabilities) || slices.Contains(o.Capabilities, f.instead) {
 			continue
 		}
 		name := f.name
@@ -242,15 +243,16 @@ func (cfg *Config) wants(f *feature) bool {
 	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto && !f.byName || strings.EqualFold(n, f.name) })
 }
 
-// lacking says whether a backend lacks the extension, and has what it needs.
-func (f *feature) lacking(native map[string]bool) bool {
+// lacking says whether a backend lacks the extension, and whether there is what it needs, at
+// the backend or answered here.
+func (f *feature) lacking(native map[string]bool, here []string) bool {
 	for _, name := range f.native {
 		if native[name] {
 			return false
 		}
 	}
 	for _, name := range f.needs {
-		if !native[name] {
+		if !native[name] && !slices.Contains(here, name) {
 			return false
 		}
 	}

@@ -203,7 +203,7 @@ func (r *recall) ask(ids []uint32, items string) (*relay.Status, error) {
 		case err != nil:
 			return nil, err
 		case status.Bad:
-			return &status, nil
+			return &relay.Status{Text: "[CANNOT] The mail server cannot tell what is needed for this."}, nil
 		case r.size > maxOrderedSize:
 			return &tooMuch, nil
 		}

@@ -92,10 +92,16 @@ func FuzzCriteria(f *testing.F) {
 func FuzzHits(f *testing.F) {
 	f.Add("* SEARCH  1 2 (MODSEQ 5)")
 	f.Add("* SEARCH 4294967296")
+	f.Add("* ESEARCH (TAG \"x\") UID ALL 1:3,7 MODSEQ 5")
+	f.Add("* ESEARCH ALL 1:4000000000,1:*")
 	f.Fuzz(func(t *testing.T, text string) {
 		_, _, s := untagged([]byte(text))
 		h := &hits{}
 		if h.read(&s) == nil && len(h.ids) > len(text) {
+			t.Fatalf("%d numbers in %q", len(h.ids), text)
+		}
+		_, _, s = untagged([]byte(text))
+		if h = new(hits); h.readExtended(&s) == nil && len(h.ids) > maxHits {
 			t.Fatalf("%d numbers in %q", len(h.ids), text)
 		}
 	})

@@ -38,8 +38,11 @@ func (s *Session) askSearch(t *relay.Turn, uid bool, charset string, key *search
 func (s *Session) askHits(t *relay.Turn, uid bool, parts []string) (*hits, relay.Status, error) {
 	found := &hits{}
 	status, err := t.Ask(func(r []byte) error {
-		if _, name, list := untagged(r); name == "SEARCH" {
+		switch _, name, list := untagged(r); name {
+		case "SEARCH":
 			return found.read(&list)
+		case "ESEARCH":
+			return found.readExtended(&list)
 		}
 		return s.aside(t, r, !uid)
 	}, parts...)
@@ -74,6 +77,57 @@ func (h *hits) read(s *scanner) error {
 			h.ids = append(h.ids, uint32(n))
 		}
 	}
+}
+
+// readExtended reads what is behind the name of an ESEARCH response, with which a backend
+// answers any search if the client has enabled IMAP4rev2 (RFC 9051 section 7.3.4).
+func (h *hits) readExtended(s *scanner) error {
+	s.spaces()
+	if s.next() == '(' && s.skip() != nil {
+		return relay.ErrResponse
+	}
+	for s.spaces(); !s.end(); s.spaces() {
+		name, err := s.atom()
+		if err != nil {
+			return relay.ErrResponse
+		}
+		s.spaces()
+		switch name = strings.ToUpper(name); name {
+		case "UID":
+		case "MODSEQ":
+			h.modseq, err = s.number()
+		case "ALL":
+			var text string
+			if text, err = s.atom(); err == nil {
+				err = h.add(text)
+			}
+		default:
+			err = s.skip()
+		}
+		if err != nil {
+			return relay.ErrResponse
+		}
+	}
+	return nil
+}
+
+// add adds a set of numbers.
+func (h *hits) add(text string) error {
+	set, err := parseNumbers(text, 0)
+	if err != nil {
+		return err
+	}
+	for _, s := range set {
+		if s.first == 0 || int64(s.last-s.first) >= int64(maxHits-len(h.ids)) {
+			return errSyntax
+		}
+		for n := s.first; ; n++ {
+			if h.ids = append(h.ids, n); n == s.last {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // askFetch has items of messages fetched, in several commands if need be. each gets the

@@ -25,7 +25,7 @@ var (
 	searchUTF8 = &feature{name: "I18NLEVEL=1", native: []string{"I18NLEVEL=2"}, commands: searching}
 	// searchContext is CONTEXT=SEARCH (RFC 5267): parts of a result. Nobody is told of
 	// changes of it, which the RFC allows for in section 4.3.1.
-	searchContext = &feature{name: "CONTEXT=SEARCH", commands: withMailbox(searching, map[string]handler{
+	searchContext = &feature{name: "CONTEXT=SEARCH", needs: []string{"ESEARCH"}, commands: withMailbox(searching, map[string]handler{
 		"CANCELUPDATE": {relay.Whole, cancelUpdate},
 	})}
 )

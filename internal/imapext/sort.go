@@ -11,9 +11,9 @@ var sortCommands = map[string]handler{
 
 var (
 	sortPlain    = &feature{name: "SORT", commands: withMailbox(sortCommands)}
-	sortDisplay  = &feature{name: "SORT=DISPLAY", commands: withMailbox(sortCommands)}
-	sortExtended = &feature{name: "ESORT", commands: withMailbox(sortCommands)}
-	sortContext  = &feature{name: "CONTEXT=SORT", commands: withMailbox(sortCommands)}
+	sortDisplay  = &feature{name: "SORT=DISPLAY", needs: []string{"SORT"}, commands: withMailbox(sortCommands)}
+	sortExtended = &feature{name: "ESORT", needs: []string{"SORT"}, commands: withMailbox(sortCommands)}
+	sortContext  = &feature{name: "CONTEXT=SORT", needs: []string{"SORT"}, commands: withMailbox(sortCommands)}
 )
 
 // sorting is a SORT command.

@@ -111,7 +111,7 @@ func TestSortRefused(t *testing.T) {
 		{"v UID SORT (SUBJECT) UTF-8 SEEN\r\n", []ask{{"UID SEARCH SEEN", "* SEARCH 12 13\r\n", "OK x"},
 			{"UID FETCH 12:13" + headerItems, fetchedMail(2, 12, 2, mailB), "NO some are broken"}}, "* SORT 13 12\r\nv OK Sort completed.\r\n"},
 		{"u UID SORT (SUBJECT) UTF-8 SEEN\r\n", []ask{{"UID SEARCH SEEN", "* SEARCH 12 13\r\n", "OK x"},
-			{"UID FETCH 12:13" + headerItems, "", "BAD no"}}, "u BAD no\r\n"},
+			{"UID FETCH 12:13" + headerItems, "", "BAD no"}}, "u NO [CANNOT] The mail server cannot tell what is needed for this.\r\n"},
 	}
 	for _, bad := range []string{
 		"SORT", "SORT ()", "SORT (SUBJECT)", "SORT (SUBJECT) UTF-8", "SORT (SUBJECT) UTF-8 ", "SORT (REVERSE) UTF-8 ALL", "SORT (SUBJECT REVERSE) UTF-8 ALL",

@@ -10,7 +10,7 @@ import (
 )
 
 // listStatus is LIST-STATUS (RFC 5819): a STATUS for each mailbox in a LIST.
-var listStatus = &feature{name: "LIST-STATUS", commands: listCommands}
+var listStatus = &feature{name: "LIST-STATUS", needs: []string{"LIST-EXTENDED"}, commands: listCommands}
 
 // statusSize is STATUS=SIZE (RFC 8438). The size of a mailbox is the sum of the sizes of its
 // messages, and they can be asked for only in the mailbox that is selected. Another one

@@ -224,6 +224,9 @@ type Session struct {
 	Extender    any
 	// Backend is the name of the backend, and Upstream the address of its server.
 	Backend, Upstream string
+	// Owner tells the mailboxes of one user at one backend from all others; empty if it
+	// is not known whose they are.
+	Owner string
 	// Stay, if it is set, is done when the session is to end because its upstream
 	// is taken out of service.
 	Stay context.Context
