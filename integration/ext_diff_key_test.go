@@ -5,6 +5,7 @@ package integration
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,10 +107,16 @@ func (m *diffMaker) leaf() string {
 	return "ALL"
 }
 
+var addressKey = regexp.MustCompile(`^(FROM|TO|CC|BCC) `)
+
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r >= 0x80 })
+}
+
 // asked evaluates a program by asking for each of its keys, and returns one that finds the
-// same and has no others in it.
-func (w *twin) asked(k *diffKey) string {
-	found := w.evaluate(k)
+// same and has no others in it. whole says that addresses are looked for in whole fields.
+func (w *twin) asked(k *diffKey, whole bool) string {
+	found := w.evaluate(k, whole)
 	if len(found) == 0 {
 		return "UNDELETED DELETED"
 	}
@@ -121,18 +128,18 @@ func (w *twin) asked(k *diffKey) string {
 	return "UID " + strings.Join(set, ",")
 }
 
-func (w *twin) evaluate(k *diffKey) map[int]bool {
+func (w *twin) evaluate(k *diffKey, whole bool) map[int]bool {
 	out := make(map[int]bool)
 	switch k.op {
 	case "NOT":
-		out = w.evaluate(&diffKey{text: "ALL"})
-		for n := range w.evaluate(k.subs[0]) {
+		out = w.evaluate(&diffKey{text: "ALL"}, whole)
+		for n := range w.evaluate(k.subs[0], whole) {
 			delete(out, n)
 		}
 		return out
 	case "AND":
-		b := w.evaluate(k.subs[1])
-		for n := range w.evaluate(k.subs[0]) {
+		b := w.evaluate(k.subs[1], whole)
+		for n := range w.evaluate(k.subs[0], whole) {
 			if b[n] {
 				out[n] = true
 			}
@@ -140,11 +147,15 @@ func (w *twin) evaluate(k *diffKey) map[int]bool {
 		return out
 	case "OR":
 		for _, sub := range k.subs {
-			maps.Copy(out, w.evaluate(sub))
+			maps.Copy(out, w.evaluate(sub, whole))
 		}
 		return out
 	}
-	for _, line := range w.do("UID SEARCH CHARSET UTF-8 " + k.text) {
+	text := k.text
+	if whole && !isASCII(text) {
+		text = addressKey.ReplaceAllString(text, "HEADER $1")
+	}
+	for _, line := range w.do("UID SEARCH CHARSET UTF-8 " + text) {
 		if rest, ok := strings.CutPrefix(line, "* SEARCH"); ok {
 			for _, word := range strings.Fields(rest) {
 				n, _ := strconv.Atoi(word)

@@ -16,8 +16,10 @@ type diffReason struct {
 
 // Reasons for which Dovecot is asked again.
 const (
-	whyKeys = "Dovecot simplifies programs with NOT in them wrongly. It has been asked for each key by itself (RFC 3501 section 6.4.4: NOT <search-key> is \"Messages that do not match the specified search key.\")."
-	// index-sort-string.c gives messages that come later another place than those that are
+	whyKeys      = "Dovecot simplifies programs with NOT in them wrongly. It has been asked for each key by itself (RFC 3501 section 6.4.4: NOT <search-key> is \"Messages that do not match the specified search key.\")."
+	whyAddresses = "An address in letters beyond ASCII is found in the whole field. Dovecot looks at the addresses that it makes of it, which end where one is broken (RFC 3501 section 6.4.4: \"Messages that contain the specified string in the envelope structure's TO field.\")."
+	whyTies      = "Threads by REFS whose latest messages are of the same second may be in any order if their first ones are not there (draft-ietf-morg-inthread says nothing of it)."
+	// Its sort index gives messages that come later another place than those that are
 	// equal to them.
 	whyMemory = "Dovecot remembers the order of messages, and forgets that those that come later are equal to others. It has been asked without what it remembers (RFC 5256 section 3: \"the exact ordering is determined by the next sort criteria\")."
 )

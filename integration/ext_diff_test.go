@@ -143,18 +143,7 @@ func (r *diffRig) step(s *diffStep) {
 	r.answers[b["status"]]++
 	same := maps.Equal(a, b)
 	if !same && s.key != nil && b["status"] == "OK" {
-		// Dovecot is asked for each key by itself, and then without what it remembers.
-		asked := s.with(r.direct.asked(s.key))
-		for _, again := range []struct {
-			why string
-			do  func(command string) []string
-		}{{whyKeys, r.direct.do}, {whyMemory, r.fresh}} {
-			if dovecot = again.do(asked); maps.Equal(r.canonical(command, dovecot), b) {
-				r.reasons[again.why]++
-				a, same = b, true
-				break
-			}
-		}
+		a, same = r.again(s, a, b)
 	}
 	for _, reason := range diffReasons {
 		if same {
@@ -176,6 +165,90 @@ func (r *diffRig) step(s *diffStep) {
 	if s.changes {
 		r.sync()
 	}
+}
+
+// again asks Dovecot in other ways for what a search program finds, and for its order, and
+// returns what it says.
+func (r *diffRig) again(s *diffStep, a, b map[string]string) (_ map[string]string, same bool) {
+	r.t.Helper()
+	for _, whole := range []bool{false, true} {
+		asked := s.with(r.direct.asked(s.key, whole))
+		for _, do := range []func(string) []string{r.direct.do, r.fresh} {
+			a = r.canonical(asked, do(asked))
+			ties := a["THREAD"] != b["THREAD"] && strings.Contains(s.text, " REFS ") && r.sameRefs(s.text, a["THREAD"], b["THREAD"])
+			if ties {
+				r.reasons[whyTies]++
+				a["THREAD"] = b["THREAD"]
+			}
+			if maps.Equal(a, b) {
+				why := whyKeys
+				switch {
+				case whole:
+					why = whyAddresses
+				case ties:
+					return b, true
+				case !strings.Contains(s.key.String(), "NOT"):
+					why = whyMemory
+				}
+				r.reasons[why]++
+				return b, true
+			}
+		}
+	}
+	return a, false
+}
+
+// sameRefs says whether threads are the same, and differ only in the order of those whose
+// latest messages are of the same second.
+func (r *diffRig) sameRefs(command, a, b string) bool {
+	x, y := threadsOf(a), threadsOf(b)
+	byDate := func(order string) []string {
+		command := strings.Replace(command, "THREAD REFS", "SORT ("+order+")", 1) + "ALL"
+		return strings.Fields(r.canonical(command, r.direct.do(command))["SORT"])
+	}
+	// Those of one second are in the order of their numbers in both.
+	up, down := byDate("DATE"), byDate("REVERSE DATE")
+	rank, at := make(map[string]int), make(map[string]int)
+	for i, n := range down {
+		at[n] = i
+	}
+	for i, n := range up {
+		rank[n] = i
+		if i > 0 && at[up[i-1]] < at[n] {
+			rank[n] = rank[up[i-1]]
+		}
+	}
+	latest := func(thread string) int {
+		out := -1
+		for _, n := range strings.FieldsFunc(thread, notDigit) {
+			out = max(out, rank[n])
+		}
+		return out
+	}
+	for _, threads := range [][]string{x, y} {
+		if !slices.IsSortedFunc(threads, func(a, b string) int { return latest(a) - latest(b) }) {
+			return false
+		}
+		slices.Sort(threads)
+	}
+	return slices.Equal(x, y)
+}
+
+// threadsOf takes the answer to THREAD apart.
+func threadsOf(text string) (threads []string) {
+	depth, begin := 0, 0
+	for i, c := range text {
+		switch c {
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				threads = append(threads, text[begin:i+1])
+				begin = i + 1
+			}
+		}
+	}
+	return threads
 }
 
 // fresh has a Dovecot carry out a command that has the same messages and nothing else.

@@ -307,7 +307,8 @@ func (o *oddMail) subject() string {
 	for range o.IntN(2) {
 		b.WriteString(o.pick(" (fwd)", "(FWD)", "]", " ", "(fwd)  ", "[x]"))
 	}
-	return strings.TrimRight(b.String(), "\r\n")
+	// A Dovecot makes two spaces of a space and a fold.
+	return strings.ReplaceAll(strings.TrimRight(b.String(), "\r\n"), " \r\n", "\r\n")
 }
 
 func (o *oddMail) mailbox() string {
