@@ -318,10 +318,7 @@ var emptyPattern = regexp.MustCompile(`^LIST(?: \([^)]*\))? "([^"]+)" (?:""|\((?
 
 // listReasons are the differences that stay. Each takes away from both answers what
 // differs by a rule.
-var listReasons = []struct {
-	why   string
-	apply func(command string, dovecot, ours map[string]string)
-}{
+var listReasons = []diffReason{
 	{"Plain LIST does not tell what does not exist from what cannot be selected (RFC 5258 section 3: \\NonExistent \"implies \\NoSelect\").",
 		func(_ string, dovecot, ours map[string]string) {
 			for name, attrs := range dovecot {

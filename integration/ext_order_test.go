@@ -128,19 +128,17 @@ func (c *lineClient) answer(tag string) (lines, status string) {
 
 // differing returns the headers of the first messages that are in different places.
 func (c *lineClient) differing(a, b string) string {
-	x, y := strings.FieldsFunc(a, notDigit), strings.FieldsFunc(b, notDigit)
-	for i := range min(len(x), len(y)) {
-		if x[i] != y[i] {
-			c.send("f UID FETCH " + x[i] + "," + y[i] + " (INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])\r\n")
-			var out strings.Builder
-			for line := ""; !strings.HasPrefix(line, "f "); {
-				line, _ = c.br.ReadString('\n')
-				out.WriteString(line)
-			}
-			return out.String()
-		}
+	set := moved(strings.FieldsFunc(a, notDigit), strings.FieldsFunc(b, notDigit))
+	if len(set) == 0 {
+		return ""
 	}
-	return ""
+	c.send("f UID FETCH " + strings.Join(set[:min(len(set), 4)], ",") + " (INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])\r\n")
+	var out strings.Builder
+	for line := ""; !strings.HasPrefix(line, "f "); {
+		line, _ = c.br.ReadString('\n')
+		out.WriteString(line)
+	}
+	return out.String()
 }
 
 func notDigit(r rune) bool { return r < '0' || r > '9' }
@@ -309,7 +307,8 @@ func (o *oddMail) subject() string {
 	for range o.IntN(2) {
 		b.WriteString(o.pick(" (fwd)", "(FWD)", "]", " ", "(fwd)  ", "[x]"))
 	}
-	return strings.TrimRight(b.String(), "\r\n")
+	// A Dovecot makes two spaces of a space and a fold.
+	return strings.ReplaceAll(strings.TrimRight(b.String(), "\r\n"), " \r\n", "\r\n")
 }
 
 func (o *oddMail) mailbox() string {

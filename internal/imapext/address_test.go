@@ -27,6 +27,7 @@ func TestFirstAddress(t *testing.T) {
 		"Fred <f":                               "Fred|f|SYNTAX_ERROR",
 		"Fred <>":                               "Fred|MISSING_MAILBOX|MISSING_DOMAIN",
 		"=?utf-8?q?x?= <f@x>":                   "=?utf-8?q?x?=|f|x",
+		"Fred (unclosed <f@x>":                  "|MISSING_MAILBOX|MISSING_DOMAIN",
 		"a@[127.0.0.1]":                         "|a|[127.0.0.1]",
 		"a..b.@c":                               "|a..b.|c",
 		"J\xe9r <f@x>":                          "J\xe9r|f|x",

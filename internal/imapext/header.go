@@ -71,7 +71,9 @@ func parseHeader(text []byte) header {
 		if folded {
 			value = unfold(value)
 		}
-		value = bytes.TrimLeft(value, " \t")
+		if value = bytes.TrimLeft(value, " \t"); value == nil {
+			value = []byte{} // it is the first one even so
+		}
 		*kept = value[:min(len(value), maxField):len(value)]
 	}
 	return h
@@ -95,22 +97,24 @@ func unfold(value []byte) []byte {
 
 // appendDecoded appends a value with its encoded words (RFC 2047) in UTF-8. Words are
 // found wherever they are, also where no space is around them; what is between two of
-// them is left out if it is nothing but space.
+// them, or one that is broken, is left out if it is nothing but space.
 func appendDecoded(dst, value []byte) []byte {
+	begin, at := 0, 0 // of what is not appended yet, and of what is looked at
 	for {
-		before, after, found := bytes.Cut(value, []byte("=?"))
-		if !found {
-			return append(dst, value...)
+		i := bytes.Index(value[at:], []byte("=?"))
+		if i < 0 {
+			return append(dst, value[begin:]...)
 		}
-		word, size := encodedWord(after)
-		if size == 0 {
-			dst, value = append(append(dst, before...), "=?"...), after
-			continue
-		}
-		if len(bytes.TrimLeft(before, " \t\r\n")) > 0 {
+		at += i
+		if before := value[begin:at]; len(bytes.TrimLeft(before, " \t\r\n")) > 0 {
 			dst = append(dst, before...)
 		}
-		dst, value = append(dst, word...), after[size:]
+		word, size := encodedWord(value[at+2:])
+		begin, at = at, at+2
+		if size > 0 {
+			dst, at = append(dst, word...), at+size
+			begin = at
+		}
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 func TestParseHeader(t *testing.T) {
 	h := parseHeader([]byte("From: a\r\n\tb\r\nSUBJECT : \r\n c\r\nsubject: no\r\nnonsense\r\n folded\r\nX: y\r\n" +
-		"To:\r\nMessage-Id: <a@b>\r\nin-reply-to:x\nReferences: <c@d>\n <e@f>\nCc: z\nDate: 1"))
+		"To:\r\nTo: second\r\nMessage-Id: <a@b>\r\nin-reply-to:x\nReferences: <c@d>\n <e@f>\nCc: z\nDate: 1"))
 	for name, c := range map[string][2]string{
 		"from": {string(h.from), "a b"}, "subject": {string(h.subject), "c"}, "to": {string(h.to), ""},
 		"id": {string(h.messageID), "<a@b>"}, "in-reply-to": {string(h.inReplyTo), "x"},
@@ -30,7 +30,7 @@ func TestMessageIDs(t *testing.T) {
 		"< a (x) @ b (y)>":                  "a@b",
 		`<"a@b> <c@d>`:                      "c@d",
 		"<a(@b> <c@d>":                      "c@d",
-		"<a@[1.2]> <c@d>":                   "c@d",
+		"<a@[1.2]> <c@d>":                   "a@[1.2] c@d",
 		"<a <b@c>":                          "a<b@c",
 		"<a@b":                              "",
 		strings.Repeat("<(", 200) + "<c@d>": "",

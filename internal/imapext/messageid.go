@@ -23,7 +23,7 @@ func (m *messageIDs) next() []byte {
 		}
 		m.value = m.value[i:]
 		if end -= i; end < 0 {
-			if end = bytes.IndexAny(m.value, `>"([`); end < 0 {
+			if end = bytes.IndexAny(m.value, `>"(`); end < 0 {
 				break
 			}
 		}

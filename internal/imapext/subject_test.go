@@ -35,6 +35,7 @@ func TestBaseSubject(t *testing.T) {
 		{"Re[2]: hello", "HELLO", true},
 		{"  Re:  ", "", true},
 		{"=?utf-8?q?R=65=3A_?= =?utf-8?b?aGVsbG8=?=", "HELLO", true},
+		{"=?utf-8?q?a?= =?utf-8?x?b?= =? =?utf-8?q?c?=", "A=?UTF-8?X?B?= =? C", false},
 		{"=?iso-8859-1?Q?R=E9sum=E9?=", "RE\u0301SUME\u0301", false},
 		{"=?KOI8-R?B?8NLJ18XU?=", "ПРИВЕТ", false},
 		{"=?unheard-of?Q?Re:_abc?=", "ABC", true},

@@ -87,6 +87,7 @@ func (t *tokens) skipComment() progress {
 		}
 		t.comment = append(t.comment, b)
 	}
+	t.comment = nil
 	return broken
 }
 

@@ -1,0 +1,194 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// diffKey is a search program: a key, or others put together by op.
+type diffKey struct {
+	op   string
+	text string
+	subs []*diffKey
+}
+
+func (k *diffKey) String() string {
+	switch k.op {
+	case "NOT":
+		return "NOT " + k.subs[0].String()
+	case "OR":
+		return "OR " + k.subs[0].String() + " " + k.subs[1].String()
+	case "AND":
+		return "(" + k.subs[0].String() + " " + k.subs[1].String() + ")"
+	}
+	return k.text
+}
+
+// key makes a program. not says that it may have NOT in it: Dovecot simplifies some of
+// these wrongly, and cannot be asked again for all of them.
+func (m *diffMaker) key(depth int, not bool) *diffKey {
+	if depth < 3 {
+		sub := func() *diffKey { return m.key(depth+1, not) }
+		switch m.IntN(8) {
+		case 0:
+			return &diffKey{op: "OR", subs: []*diffKey{sub(), sub()}}
+		case 1:
+			if not {
+				return &diffKey{op: "NOT", subs: []*diffKey{sub()}}
+			}
+		case 2:
+			return &diffKey{op: "AND", subs: []*diffKey{sub(), sub()}}
+		}
+	}
+	return &diffKey{text: m.leaf()}
+}
+
+var diffWords = []string{"alpha", "re", "ä", "straße", "Привет", "example", "x", "grüße", "мир", "日本", "hello", "ÜBER", "a b", "list"}
+
+// leaf is a key without others in it.
+func (m *diffMaker) leaf() string {
+	text := func() string {
+		w := m.pick(diffWords...)
+		if m.charset() == "" {
+			w = m.pick("alpha", "re", "x", "example", "hello", "a b")
+		}
+		if m.IntN(3) == 0 {
+			w = strings.ToUpper(w)
+		}
+		if runes := []rune(w); len(runes) > 3 && m.IntN(3) == 0 {
+			w = string(runes[1:3])
+		}
+		if m.IntN(2) == 0 {
+			return `"` + w + `"`
+		}
+		return fmt.Sprintf("{%d+}\r\n%s", len(w), w)
+	}
+	day := func() string { return m.start.AddDate(0, 0, -m.IntN(7)).Format("2-Jan-2006") }
+	sent := func() string { return time.Unix(1700000000, 0).AddDate(0, 0, m.IntN(3)-1).Format("2-Jan-2006") }
+	switch m.IntN(20) {
+	case 0, 1, 2:
+		return "ALL"
+	case 3:
+		return m.pick("SEEN", "UNSEEN", "ANSWERED", "UNANSWERED", "FLAGGED", "UNFLAGGED", "DRAFT", "UNDRAFT", "DELETED", "UNDELETED")
+	case 4:
+		return m.pick("KEYWORD ", "UNKEYWORD ") + m.pick("$Label1", "$Forwarded", "$None")
+	case 5, 6:
+		return m.pick("SUBJECT ", "FROM ", "TO ", "CC ", "BCC ", "HEADER Subject ", "HEADER Message-ID ", "HEADER X-Number ") + text()
+	case 7:
+		return m.pick("BODY ", "TEXT ") + text()
+	case 8:
+		return m.pick("BEFORE ", "ON ", "SINCE ") + day()
+	case 9:
+		return m.pick("SENTBEFORE ", "SENTON ", "SENTSINCE ") + sent()
+	case 10, 11, 12:
+		if m.has("WITHIN") {
+			return m.pick("OLDER ", "YOUNGER ") + strconv.Itoa((1+m.IntN(105))*3600)
+		}
+	case 13:
+		return m.pick("LARGER ", "SMALLER ") + strconv.Itoa(200+m.IntN(600))
+	case 14:
+		if m.has("SEARCHRES") {
+			return m.pick("$", "$", "UID $")
+		}
+	case 15:
+		return "UID " + m.span(true)
+	case 16, 17:
+		if len(m.uids) > 0 {
+			return m.span(false)
+		}
+	}
+	return "ALL"
+}
+
+var addressKey = regexp.MustCompile(`^(FROM|TO|CC|BCC) `)
+
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r >= 0x80 })
+}
+
+// asked evaluates a program by asking for each of its keys, and returns one that finds the
+// same and has no others in it. whole says that addresses are looked for in whole fields.
+func (w *twin) asked(k *diffKey, whole bool) string {
+	found := w.evaluate(k, whole)
+	if len(found) == 0 {
+		return "UNDELETED DELETED"
+	}
+	numbers := slices.Sorted(maps.Keys(found))
+	var set []string
+	for _, n := range numbers {
+		set = append(set, strconv.Itoa(n))
+	}
+	return "UID " + strings.Join(set, ",")
+}
+
+func (w *twin) evaluate(k *diffKey, whole bool) map[int]bool {
+	out := make(map[int]bool)
+	switch k.op {
+	case "NOT":
+		out = w.evaluate(&diffKey{text: "ALL"}, whole)
+		for n := range w.evaluate(k.subs[0], whole) {
+			delete(out, n)
+		}
+		return out
+	case "AND":
+		b := w.evaluate(k.subs[1], whole)
+		for n := range w.evaluate(k.subs[0], whole) {
+			if b[n] {
+				out[n] = true
+			}
+		}
+		return out
+	case "OR":
+		for _, sub := range k.subs {
+			maps.Copy(out, w.evaluate(sub, whole))
+		}
+		return out
+	}
+	text := k.text
+	if whole && !isASCII(text) {
+		text = addressKey.ReplaceAllString(text, "HEADER $1")
+	}
+	for _, line := range w.do("UID SEARCH CHARSET UTF-8 " + text) {
+		if rest, ok := strings.CutPrefix(line, "* SEARCH"); ok {
+			for _, word := range strings.Fields(rest) {
+				n, _ := strconv.Atoi(word)
+				out[n] = true
+			}
+		}
+	}
+	return out
+}
+
+// part is the body of a message, with the fields that tell what it is.
+func (m *diffMaker) part(depth int) string {
+	body := func() string {
+		text := m.pick(diffWords...) + " " + m.pick(diffWords...)
+		charset := "utf-8"
+		if m.IntN(4) == 0 {
+			charset = "x-none-such"
+		}
+		return "Content-Type: " + m.pick("text/plain", "text/html", "TEXT/X", "application/x") + "; charset=" + charset + "\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + text + "\r\n"
+	}
+	if depth == 2 {
+		return body()
+	}
+	switch m.IntN(6) {
+	case 0:
+		boundary := fmt.Sprintf("b%d", m.IntN(1000))
+		text := "Content-Type: multipart/mixed; boundary=" + boundary + "\r\n\r\npreamble\r\n"
+		for range 1 + m.IntN(3) {
+			text += "--" + boundary + "\r\n" + m.part(depth+1) + "\r\n"
+		}
+		return text + "--" + boundary + "--\r\n"
+	case 1:
+		return "Content-Type: message/rfc822\r\n\r\nSubject: " + m.encoded(m.word()) + "\r\n" + m.part(depth+1)
+	}
+	return body()
+}
