@@ -109,7 +109,7 @@ func relayOptions(h *Handler, s *imapfront.Session, logger *zap.Logger) relay.Op
 	if offer, ok := s.Backend.Extender.(*imapext.Offer); ok {
 		extension := imapext.NewSession(offer)
 		extension.Owner = s.Backend.Owner
-		user, backend := s.User, s.Backend.Backend
+		user, backend := h.backend.shownUser(s.User), s.Backend.Backend
 		extension.Missing = func(mailbox string, uid uint64) {
 			logger.Warn("the backend has not given a message: it cannot be converted, or is gone",
 				zap.String("user", user), zap.String("mailbox", mailbox), zap.Uint64("uid", uid),

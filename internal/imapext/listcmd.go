@@ -13,16 +13,21 @@ const (
 	maxPattern  = 1000
 )
 
-// Errors in a LIST. They are told to the client.
-var (
-	errListSyntax    = errors.New("Syntax error in LIST.")
-	errSelectOption  = errors.New("Unknown selection option.")
-	errReturnOption  = errors.New("Unknown return option.")
-	errRecursive     = errors.New("RECURSIVEMATCH must not be the only selection option.")
-	errStatusItem    = errors.New("Unknown STATUS item.")
-	errListTooLong   = errors.New("Pattern too long.")
-	errListTooMany   = errors.New("Too many patterns.")
-	errStatusNothing = errors.New("No STATUS items.")
+// listError is an error in a LIST. It is told to the client.
+type listError string
+
+func (e listError) Error() string { return string(e) }
+
+// Errors in a LIST.
+const (
+	errListSyntax    = listError("Syntax error in LIST.")
+	errSelectOption  = listError("Unknown selection option.")
+	errReturnOption  = listError("Unknown return option.")
+	errRecursive     = listError("RECURSIVEMATCH must not be the only selection option.")
+	errStatusItem    = listError("Unknown STATUS item.")
+	errListTooLong   = listError("Pattern too long.")
+	errListTooMany   = listError("Too many patterns.")
+	errStatusNothing = listError("No STATUS items.")
 )
 
 // listRequest is a LIST as RFC 5258 has extended it.

@@ -47,7 +47,7 @@ func (m *messageIDs) next() []byte {
 
 // withoutSpace leaves out space, which folding may have put in.
 func withoutSpace(id []byte) []byte {
-	if bytes.IndexAny(id, " \t\r\n") < 0 {
+	if !bytes.ContainsAny(id, " \t\r\n") {
 		return id
 	}
 	return bytes.Join(bytes.Fields(id), nil)

@@ -91,8 +91,8 @@ func FuzzName(f *testing.F) {
 		if !ok && decoded != name {
 			t.Errorf("%q became %q", name, decoded)
 		}
-		if nameKey(name, delim) != nameKey(name, delim) {
-			t.Error("changes")
+		if key := nameKey(name, delim); key != decoded && !isInbox(decoded, delim) {
+			t.Errorf("%q counts as %q", name, key)
 		}
 	})
 }

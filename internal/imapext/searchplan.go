@@ -10,9 +10,8 @@ import (
 type need uint8
 
 const (
-	needsNothing need = iota
 	// needsDates is its UID and INTERNALDATE.
-	needsDates
+	needsDates need = iota + 1
 	needsHeaders
 	needsTexts
 )

@@ -121,9 +121,8 @@ type messageReader struct {
 	here   *here
 	number uint32
 	offset int64
-	// piece is what was fetched and not read yet, last that no other follows.
-	piece []byte
-	last  bool
+	// last says that no other piece follows.
+	last bool
 	// there says that the backend has given something.
 	there  bool
 	status relay.Status
