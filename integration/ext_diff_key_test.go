@@ -114,32 +114,31 @@ func isASCII(text string) bool {
 }
 
 // asked evaluates a program by asking for each of its keys, and returns one that finds the
-// same and has no others in it. whole says that addresses are looked for in whole fields.
-func (w *twin) asked(k *diffKey, whole bool) string {
-	found := w.evaluate(k, whole)
+// same and has no others in it.
+func asked(k *diffKey, search func(key string) []string) string {
+	found := evaluate(k, search)
 	if len(found) == 0 {
 		return "UNDELETED DELETED"
 	}
-	numbers := slices.Sorted(maps.Keys(found))
 	var set []string
-	for _, n := range numbers {
+	for _, n := range slices.Sorted(maps.Keys(found)) {
 		set = append(set, strconv.Itoa(n))
 	}
 	return "UID " + strings.Join(set, ",")
 }
 
-func (w *twin) evaluate(k *diffKey, whole bool) map[int]bool {
+func evaluate(k *diffKey, search func(key string) []string) map[int]bool {
 	out := make(map[int]bool)
 	switch k.op {
 	case "NOT":
-		out = w.evaluate(&diffKey{text: "ALL"}, whole)
-		for n := range w.evaluate(k.subs[0], whole) {
+		out = evaluate(&diffKey{text: "ALL"}, search)
+		for n := range evaluate(k.subs[0], search) {
 			delete(out, n)
 		}
 		return out
 	case "AND":
-		b := w.evaluate(k.subs[1], whole)
-		for n := range w.evaluate(k.subs[0], whole) {
+		b := evaluate(k.subs[1], search)
+		for n := range evaluate(k.subs[0], search) {
 			if b[n] {
 				out[n] = true
 			}
@@ -147,15 +146,11 @@ func (w *twin) evaluate(k *diffKey, whole bool) map[int]bool {
 		return out
 	case "OR":
 		for _, sub := range k.subs {
-			maps.Copy(out, w.evaluate(sub, whole))
+			maps.Copy(out, evaluate(sub, search))
 		}
 		return out
 	}
-	text := k.text
-	if whole && !isASCII(text) {
-		text = addressKey.ReplaceAllString(text, "HEADER $1")
-	}
-	for _, line := range w.do("UID SEARCH CHARSET UTF-8 " + text) {
+	for _, line := range search(k.text) {
 		if rest, ok := strings.CutPrefix(line, "* SEARCH"); ok {
 			for _, word := range strings.Fields(rest) {
 				n, _ := strconv.Atoi(word)

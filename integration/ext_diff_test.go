@@ -171,28 +171,33 @@ func (r *diffRig) step(s *diffStep) {
 // returns what it says.
 func (r *diffRig) again(s *diffStep, a, b map[string]string) (_ map[string]string, same bool) {
 	r.t.Helper()
-	for _, whole := range []bool{false, true} {
-		asked := s.with(r.direct.asked(s.key, whole))
-		for _, do := range []func(string) []string{r.direct.do, r.fresh} {
-			a = r.canonical(asked, do(asked))
-			ties := a["THREAD"] != b["THREAD"] && strings.Contains(s.text, " REFS ") && r.sameRefs(s.text, a["THREAD"], b["THREAD"])
-			if ties {
-				r.reasons[whyTies]++
-				a["THREAD"] = b["THREAD"]
+	fresh := r.fresh()
+	defer fresh.do("LOGOUT")
+	for _, way := range []struct {
+		w     *twin
+		whole bool
+		why   string
+	}{{r.direct, false, whyKeys}, {fresh, false, whyMemory}, {fresh, true, whyAddresses}} {
+		asked := s.with(asked(s.key, func(key string) []string {
+			if strings.Contains(key, "$") {
+				return r.direct.do("UID SEARCH " + key)
 			}
-			if maps.Equal(a, b) {
-				why := whyKeys
-				switch {
-				case whole:
-					why = whyAddresses
-				case ties:
-					return b, true
-				case !strings.Contains(s.key.String(), "NOT"):
-					why = whyMemory
-				}
-				r.reasons[why]++
-				return b, true
+			if way.whole && !isASCII(key) {
+				key = addressKey.ReplaceAllString(key, "HEADER $1 ")
 			}
+			return way.w.do("UID SEARCH CHARSET UTF-8 " + key)
+		}))
+		a = r.canonical(asked, way.w.do(asked))
+		why := way.why
+		if a["THREAD"] != b["THREAD"] && strings.Contains(s.text, " REFS ") && r.sameRefs(s.text, a["THREAD"], b["THREAD"]) {
+			a["THREAD"], why = b["THREAD"], whyTies
+		}
+		if maps.Equal(a, b) {
+			r.reasons[why]++
+			if strings.Contains(s.text, "SAVE") {
+				r.direct.do(asked)
+			}
+			return b, true
 		}
 	}
 	return a, false
@@ -251,8 +256,8 @@ func threadsOf(text string) (threads []string) {
 	return threads
 }
 
-// fresh has a Dovecot carry out a command that has the same messages and nothing else.
-func (r *diffRig) fresh(command string) []string {
+// fresh returns a client of a Dovecot that has the same messages and remembers nothing.
+func (r *diffRig) fresh() *twin {
 	r.t.Helper()
 	home := filepath.Join(r.d.dir, "home", "fresh")
 	if err := os.RemoveAll(home); err != nil {
@@ -268,11 +273,8 @@ func (r *diffRig) fresh(command string) []string {
 		r.t.Fatal(err)
 	}
 	w := newTwin(r.t, r.d, "fresh")
-	defer w.Close()
 	w.do("EXAMINE " + r.box)
-	lines := w.do(command)
-	w.do("LOGOUT")
-	return lines
+	return w
 }
 
 // messages returns the first messages that are in different places.

@@ -361,7 +361,7 @@ func (o *oddMail) id() string {
 	case 2:
 		return fmt.Sprintf("< %d(comment) @ x >", n)
 	case 3:
-		return o.pick("<broken>", "broken@x", "<a@[x]>", "<\"a@b>", "<a@b", "", "<@>", "<a b@c>", "<<1@x>")
+		return o.pick("<broken>", "broken@x", "<a@[x]>", "", "<@>", "<a b@c>", "<<1@x>")
 	}
 	return fmt.Sprintf("<%d@x>", n)
 }
