@@ -22,6 +22,9 @@ func runCaddy(s *site) ([]string, error) {
 	if s.tls {
 		backend = "tls_trust_pool file <cert>"
 	}
+	if s.extended {
+		backend += "\n\t\t\textensions auto"
+	}
 	file, err := s.write("Caddyfile", `{
 	admin unix/<dir>/admin.sock
 	skip_install_trust

@@ -31,6 +31,7 @@ Examples:
 
   bench -reps 1 -peers caddy,nginx -modes login,noop
   bench -reps 1 -logins 50 -messages 4 -noops 200 -sessions 50 -wake 50 -hold 1s
+  bench -before bin/caddy-1.2 -peers caddy,caddy-before -modes login,fetch,append,noop
   bench -keep /tmp/b -peers caddy -modes login -logins 50000
         and meanwhile: curl --unix-socket /tmp/b/caddy/admin.sock \
           http://localhost/debug/pprof/profile?seconds=10 >profile
@@ -57,6 +58,7 @@ type options struct {
 	peers      []*peer
 	modes      []*mode
 	caddy      string // the product's binary
+	before     string // another one to compare it with, or ""
 	out        string // where results go
 	page       string // where tables go; empty is standard output
 	keep       string // the working directory, if it is to stay
@@ -107,6 +109,7 @@ func parseOptions(args []string) (*options, error) {
 	var peerNames, modeNames string
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.StringVar(&o.caddy, "caddy", "bin/caddy", "`FILE` of the product's server, built without the race detector")
+	set.StringVar(&o.before, "before", "", "`FILE` of another build of it, to compare with; the peer caddy-before is left out unless given")
 	set.IntVar(&o.reps, "reps", 7, "repetitions; below 5 a ratio may be off by a third")
 	set.IntVar(&o.memoryReps, "memory-reps", 3, "of these, how many have the modes idle, wake and slow, which vary little")
 	set.StringVar(&peerNames, "peers", "", "`NAMES` of peers, with commas between; all that are installed unless given")

@@ -27,7 +27,7 @@ func measureAll(o *options) error {
 	h := newHeader(o)
 	var peers []*peer
 	for _, p := range o.peers {
-		path, err := p.path(o.caddy)
+		path, err := p.path(o.caddy, o.before)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "left out: %s: %v\n", p.name, err)
 			h.Missing[p.name] = err.Error()

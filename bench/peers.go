@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,6 +35,8 @@ type site struct {
 	dir  string
 	addr string // where it listens
 	tls  bool   // to the backend
+	// extended says that what the backend lacks is answered.
+	extended bool
 }
 
 // write writes a file of the peer's configuration. In the text, words in angle
@@ -56,6 +59,9 @@ func (s *site) write(name, text string) (path string, err error) {
 const (
 	us    = "caddy"
 	usTLS = "caddy-tls"
+	// usExtended is with extensions auto; usBefore is another build of the product.
+	usExtended = "caddy-extensions"
+	usBefore   = "caddy-before"
 )
 
 // allPeers are in the order of the tables. Those that speak TLS to the backend
@@ -73,11 +79,19 @@ var allPeers = []*peer{
 	{name: "haproxy-tls", title: "HAProxy, TLS to the backend", ours: usTLS, program: "haproxy", version: []string{"-v"}, implicit: true, command: runHAProxy},
 	{name: "dovecot-tls", title: "Dovecot login proxy, TLS to the backend", ours: usTLS, program: "dovecot", version: []string{"--version"}, root: true,
 		command: runDovecotProxy},
+	{name: usExtended, title: "this proxy, extensions auto", ours: us, program: "caddy", version: []string{"version"}, command: runCaddy},
+	{name: usBefore, title: "this proxy, another build", ours: us, program: "caddy", version: []string{"version"}, command: runCaddy},
 	{name: "direct", title: "no proxy", ours: us, not: []string{"idle", "wake", "slow"}},
 }
 
 // path returns where the program is, or why the peer has to be left out.
-func (p *peer) path(caddy string) (string, error) {
+func (p *peer) path(caddy, before string) (string, error) {
+	if p.name == usBefore {
+		if before == "" {
+			return "", errors.New("-before does not name it")
+		}
+		caddy = before
+	}
 	switch {
 	case p.program == "":
 		return "", nil
@@ -115,7 +129,7 @@ func (p *peer) versionOf(path string) string {
 func describePeers() string {
 	var b strings.Builder
 	for _, p := range allPeers {
-		fmt.Fprintf(&b, "  %-12s %s\n", p.name, p.title)
+		fmt.Fprintf(&b, "  %-16s %s\n", p.name, p.title)
 	}
 	return b.String()
 }
@@ -130,7 +144,7 @@ func (w *world) startPeer(p *peer) (t *target, err error) {
 	if p.command == nil {
 		return t, nil
 	}
-	s := &site{world: w, dir: filepath.Join(w.dir, p.name), tls: p.ours == usTLS}
+	s := &site{world: w, dir: filepath.Join(w.dir, p.name), tls: p.ours == usTLS, extended: p.name == usExtended}
 	if s.addr, err = freeAddr(); err != nil {
 		return nil, err
 	}
@@ -146,7 +160,7 @@ func (w *world) startPeer(p *peer) (t *target, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if argv[0], err = p.path(w.caddy); err != nil {
+	if argv[0], err = p.path(w.caddy, w.before); err != nil {
 		return nil, err
 	}
 	if t.process, err = start(s.dir, argv...); err != nil {

@@ -24,7 +24,9 @@ type world struct {
 	dir   string
 	keep  bool // the directory
 	caddy string
-	files int // how many a process may have open
+	// before is another build of it, or "".
+	before string
+	files  int // how many a process may have open
 
 	plain, implicit, control, auth string // addresses
 
@@ -40,6 +42,11 @@ func newWorld(o *options) (w *world, err error) {
 	w.files = min(w.files, 2*max(o.Sessions, o.Wake)+1000)
 	if w.caddy, err = filepath.Abs(o.caddy); err != nil {
 		return nil, fmt.Errorf("finding the product: %w", err)
+	}
+	if o.before != "" {
+		if w.before, err = filepath.Abs(o.before); err != nil {
+			return nil, fmt.Errorf("finding the other build: %w", err)
+		}
 	}
 	if w.dir == "" {
 		if w.dir, err = os.MkdirTemp("", "bench-"); err != nil {
