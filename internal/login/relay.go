@@ -53,9 +53,9 @@ type Relay struct {
 	// there was none, which is not the same as an empty one.
 	Initial []byte
 	// Ask passes a challenge of the backend on to the client and returns the answer.
-	// Its error is ErrCancelled, or wraps it, if the client wants no more; ErrMessage
-	// if its answer was no message at all. Any other is the end of the client, or of
-	// ctx.
+	// Its error is ErrCancelled, or wraps it, if the client wants no more, has gone or
+	// says nothing; ErrMessage if its answer was no message at all. Any other is not the
+	// client's doing, such as the end of ctx.
 	Ask func(ctx context.Context, challenge []byte) ([]byte, error)
 	// Watch reads what the client says.
 	Watch Watcher
