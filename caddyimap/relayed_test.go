@@ -280,17 +280,27 @@ func TestRelayedSilence(t *testing.T) {
 }
 
 // TestRelayedBrokenOff pins what becomes of an exchange that the client does not go on with:
-// the backend is told, nothing is counted, and the log has a debug line.
+// the backend is told, the log has a debug line, and it counts against the source.
 func TestRelayedBrokenOff(t *testing.T) {
-	for name, why := range map[string]error{"cancelled": login.ErrCancelled, "gone": io.ErrUnexpectedEOF, "malformed": login.ErrMessage} {
+	for name, tc := range map[string]struct {
+		mechanism string
+		why       error
+	}{
+		"cancelled":             {login.ScramSHA256, login.ErrCancelled},
+		"gone":                  {login.ScramSHA256, fmt.Errorf("%w: %w", login.ErrCancelled, io.ErrUnexpectedEOF)},
+		"malformed":             {login.ScramSHA256, login.ErrMessage},
+		"cancelled, with names": {login.CramMD5, login.ErrCancelled},
+	} {
 		t.Run(name, func(t *testing.T) {
+			why := tc.why
 			w := newWorld(t)
-			s := exchangeOf(login.ScramSHA256)
+			s := exchangeOf(tc.mechanism)
 			rest := make(chan string, 1)
 			srv, app := w.saslBackend("AUTH="+s.Mechanism, func(c *imaptest.Conn) {
 				c.Play("", beforeProof(s)...)
 				rest <- string(c.Rest())
 			})
+			app.Guard.SourceFailures = 2
 			c := w.running(app)
 			before := c.metrics()
 			v := check(t, c.ref(""), exchanging(t, s, "192.0.2.1", func(context.Context) error { return why }), login.Unavailable)
@@ -311,6 +321,34 @@ func TestRelayedBrokenOff(t *testing.T) {
 				t.Errorf("known is %s", known)
 			}
 			noSecrets(t, c, s)
+			for range 2 { // nobody's fault
+				check(t, c.ref(""), exchanging(t, s, "192.0.2.1", func(context.Context) error { return context.Canceled }), login.Unavailable)
+				<-rest
+			}
+			check(t, c.ref(""), exchanging(t, s, "192.0.2.1", func(context.Context) error { return why }), login.Unavailable)
+			<-rest
+			if v := check(t, c.ref(""), exchanging(t, s, "192.0.2.1", nil), login.Throttled); !errors.Is(v.Err, guard.ErrBanned) || srv.Conns() != 4 {
+				t.Errorf("verdict %+v after %d connections", v, srv.Conns())
+			}
+			if lines := c.log.lines("warn", "no more wrong passwords for this account reach the backend for a while"); len(lines) != 0 {
+				t.Errorf("logged %v", lines)
+			}
 		})
+	}
+}
+
+// TestRelayedUnheard pins that a client counts for nothing of which no backend has heard.
+func TestRelayedUnheard(t *testing.T) {
+	w := newWorld(t)
+	s := exchangeOf(login.ScramSHA256)
+	s.Client = s.Client[:1]
+	srv, app := w.saslBackend("AUTH="+s.Mechanism, func(c *imaptest.Conn) { c.Rest() })
+	app.Guard.SourceFailures = 1
+	c := w.running(app)
+	for range 3 {
+		check(t, c.ref(""), exchanging(t, s, "192.0.2.1", func(context.Context) error { return login.ErrCancelled }), login.Unavailable)
+	}
+	if srv.Conns() != 0 || c.ref("").banned(netip.MustParseAddr("192.0.2.1")) {
+		t.Errorf("%d connections, or a ban", srv.Conns())
 	}
 }
