@@ -147,6 +147,9 @@ type Backend struct {
 	// offers what is known of them at the upstreams.
 	relayed []string
 	offers  map[string]*offers
+	// takesPasswords says that somebody brings passwords: a handler, or a backend that
+	// has this one check them.
+	takesPasswords bool
 }
 
 // Upstream is one server of a backend.

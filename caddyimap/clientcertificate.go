@@ -37,8 +37,7 @@ var errOther = errors.New("the client wants to be another user than the one of i
 
 // errSameName says that who has the certificate of one user could open the mailbox of
 // another.
-var errSameName = errors.New("the backend's option username may make the same name of those of two users with certificates, " +
-	"since it leaves a part of them out")
+var errSameName = errors.New("the option username of the backend may make the same name of those of two users with certificates")
 
 // provisionCertificate reads the template, and sees that there are certificates that
 // were verified by an authority that the operator has chosen.
