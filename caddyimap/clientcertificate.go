@@ -28,7 +28,7 @@ type ClientCertificate struct {
 	// `{imap.certificate.dns}` | The name of a host among its alternative names
 	//
 	// There has to be exactly one of what is used. The backend's option `username` is
-	// applied to the name. Default: none.
+	// applied to the name, and must not make the same of two. Default: none.
 	User string `json:"user,omitempty"`
 }
 
