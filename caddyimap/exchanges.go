@@ -56,30 +56,46 @@ type exchange struct {
 func (t *exchangeTable) begin(ctx context.Context, backend string, source netip.Addr) (_ context.Context, end func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := time.Now()
+	leaves, err := t.room(backend, source)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case leaves != nil:
+		t.remove(backend, leaves)
+		leaves.giveUp(errDawdled)
+	}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	x := &exchange{source, time.Now(), giveUp}
+	t.backends[backend] = append(t.backends[backend], x)
+	return ctx, func() { t.end(backend, x) }, nil
+}
+
+// hasRoom returns the error that begin would return.
+func (t *exchangeTable) hasRoom(backend string, source netip.Addr) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err := t.room(backend, source)
+	return err
+}
+
+// room says whether there is room for one more, and who has to leave for that, if
+// anybody has. The lock is held.
+func (t *exchangeTable) room(backend string, source netip.Addr) (leaves *exchange, err error) {
 	all := t.backends[backend]
 	var ofSource []*exchange
 	if source.IsValid() {
 		ofSource = slices.DeleteFunc(slices.Clone(all), func(x *exchange) bool { return x.source != source })
 	}
-	var oldest *exchange
 	switch {
 	case len(ofSource) >= maxExchangesOfSource:
-		oldest = ofSource[0]
+		leaves = ofSource[0]
 	case len(all) >= maxExchanges:
-		oldest = all[0]
+		leaves = all[0]
 	}
-	if oldest != nil {
-		if now.Sub(oldest.since) < dawdling {
-			return nil, nil, errCrowded
-		}
-		t.remove(backend, oldest)
-		oldest.giveUp(errDawdled)
+	if leaves != nil && time.Since(leaves.since) < dawdling {
+		return nil, errCrowded
 	}
-	ctx, giveUp := context.WithCancelCause(ctx)
-	x := &exchange{source, now, giveUp}
-	t.backends[backend] = append(t.backends[backend], x)
-	return ctx, func() { t.end(backend, x) }, nil
+	return leaves, nil
 }
 
 func (t *exchangeTable) end(backend string, x *exchange) {
@@ -100,11 +116,7 @@ func (t *exchangeTable) remove(backend string, x *exchange) {
 // answer puts a challenge to the client, and returns its answer and whether that is the
 // proof. The error is the client's, or says that it cannot be waited for.
 func (b *Backend) answer(ctx context.Context, app *App, a *login.Attempt, challenge []byte) (message []byte, proof bool, err error) {
-	source := guard.Source(a.Remote)
-	if app.Guard.exempts(plain(a.Remote)) {
-		source = netip.Addr{} // many share it
-	}
-	ctx, end, err := exchanges.begin(ctx, b.name, source)
+	ctx, end, err := exchanges.begin(ctx, b.name, app.exchangeSource(a))
 	if err != nil {
 		return nil, false, err
 	}
@@ -116,13 +128,21 @@ func (b *Backend) answer(ctx context.Context, app *App, a *login.Attempt, challe
 	return message, proof, err
 }
 
+// exchangeSource returns the source with whose exchanges that of an attempt is counted.
+func (a *App) exchangeSource(at *login.Attempt) netip.Addr {
+	if a.Guard.exempts(plain(at.Remote)) {
+		return netip.Addr{} // many share it
+	}
+	return guard.Source(at.Remote)
+}
+
 // crowdedOut tells of an exchange that was not waited for.
 func (b *Backend) crowdedOut(ctx context.Context, app *App, a *login.Attempt, from entrance, why error) login.Verdict {
 	v := login.ThrottledFor(imap.ResponseCodeUnavailable, 0, why)
 	b.tell(ctx, app, a, from, v)
 	if n, due := exchanges.full.Due(); due {
-		app.logger.Warn("clients that log in with a relayed mechanism are told to try again later, since too many exchanges with the backend wait "+
-			"for their clients; see who they are in the lines about logins", zap.String("backend", b.name), zap.Int("exchanges", n))
+		app.logger.Warn("clients that log in with a relayed mechanism are told to try again later, since too many exchanges wait for their clients, "+
+			"at the backend or of an address; see who they are in the lines about logins", zap.String("backend", b.name), zap.Int("exchanges", n))
 	}
 	return v
 }

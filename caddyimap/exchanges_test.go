@@ -21,18 +21,18 @@ func TestExchanges(t *testing.T) {
 			ctx context.Context
 			end func()
 		}
-		begin := func(backend, addr string) (*waiting, error) {
+		var all []*waiting
+		begins := func(backend, addr string, want error) {
+			t.Helper()
 			var source netip.Addr
 			if addr != "" {
 				source = netip.MustParseAddr(addr)
 			}
+			if err := table.hasRoom(backend, source); !errors.Is(err, want) {
+				t.Errorf("%s, %s: %v, want %v", backend, addr, err, want)
+			}
 			ctx, end, err := table.begin(t.Context(), backend, source)
-			return &waiting{ctx, end}, err
-		}
-		var all []*waiting
-		begins := func(backend, addr string, want error) {
-			t.Helper()
-			w, err := begin(backend, addr)
+			w := &waiting{ctx, end}
 			if !errors.Is(err, want) {
 				t.Errorf("%s, %s: %v, want %v", backend, addr, err, want)
 			}
@@ -92,7 +92,7 @@ func TestExchangesCrowded(t *testing.T) {
 		t.Run("exempt is "+exempt, func(t *testing.T) {
 			w := newWorld(t)
 			rest := make(chan string, 1)
-			_, app := w.saslBackend("AUTH="+s.Mechanism, func(c *imaptest.Conn) {
+			srv, app := w.saslBackend("AUTH="+s.Mechanism, func(c *imaptest.Conn) {
 				c.Play("", beforeProof(s)...)
 				rest <- string(c.Rest())
 			})
@@ -112,8 +112,8 @@ func TestExchangesCrowded(t *testing.T) {
 				return
 			}
 			v := check(t, c.ref(""), a, login.Throttled)
-			if got := <-rest; got != "*\r\n" || !errors.Is(v.Err, errCrowded) || v.Code != "UNAVAILABLE" {
-				t.Errorf("verdict %+v, and the backend was told %q", v, got)
+			if srv.Conns() != 0 || !errors.Is(v.Err, errCrowded) || v.Code != "UNAVAILABLE" {
+				t.Errorf("verdict %+v after %d connections", v, srv.Conns())
 			}
 			if l := c.log.one("info", "login"); l.text("result") != "throttled" || l.text("user") != testUser {
 				t.Errorf("logged %v", l)

@@ -120,6 +120,11 @@ func (b *Backend) approach(ctx context.Context, app *App, a *login.Attempt, on *
 			v := delegateRelay()
 			return &v, nil
 		}
+		if on.client == nil {
+			if err := exchanges.hasRoom(b.name, app.exchangeSource(a)); err != nil {
+				return nil, err
+			}
+		}
 		challenge, v := b.advance(ctx, a, on, message)
 		if challenge == nil {
 			return &v, nil
