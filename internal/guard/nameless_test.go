@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,8 +104,9 @@ func TestNamelessAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		asked := 0
+		var all sync.WaitGroup
 		for i := range 100 {
-			go func() {
+			all.Go(func() {
 				a := attempt("GSSAPI:"+thief, fmt.Sprint(i), thief)
 				a.OneTime, a.Nameless = true, true
 				w.Open(context.Background(), w.cfg, a, func(context.Context, bool) login.Verdict {
@@ -114,9 +116,9 @@ func TestNamelessAtOnce(t *testing.T) {
 					time.Sleep(time.Second)
 					return login.DeniedWith("")
 				})
-			}()
+			})
 		}
-		time.Sleep(time.Minute)
+		all.Wait()
 		if asked != w.cfg.SourceFailures || !w.isBanned(thief) {
 			t.Errorf("the backend was asked %d times", asked)
 		}
