@@ -37,10 +37,8 @@ var forgeries = []string{
 	forgedLine,
 	"\u201c,\u201cremote_ip\u201d:\u201c" + victim + "\u201d",
 	"x\u2028" + forgedLine,
-	"x\u0085" + forgedLine,
 	"M\u00fcller\u202e\U0001f600",
 	"x\xff\xfe\",\"remote_ip\":\"" + victim + "\"",
-	"x\x1b[2J\x07\x08\x0b\x0c" + forgedLine,
 }
 
 // unsafe are names that are refused here, so the backend does not hear of them.
@@ -48,6 +46,8 @@ var unsafe = []string{
 	"x\n" + forgedLine,
 	"x\r\n" + forgedLine + "\r\n",
 	"x\x00\n" + forgedLine,
+	"x\u0085" + forgedLine,
+	"x\x1b[2J\x07\x08\x0b\x0c" + forgedLine,
 }
 
 // forgedLine is what the filter takes, about somebody else.

@@ -49,7 +49,7 @@ var (
 	ErrNotConnected = errors.New("the backend accepted the login, but did not open the mailbox")
 	// ErrPenalty says that the backend may make us wait on purpose, which only Dovecot
 	// is known to do.
-	ErrPenalty = errors.New("Dovecot lets an address wait after wrong passwords")
+	ErrPenalty = errors.New("as Dovecot does, the backend may let an address wait after wrong passwords")
 	// ErrConfig says that a Config cannot be used.
 	ErrConfig = errors.New("the configuration cannot be used")
 )
