@@ -41,6 +41,7 @@ var noLimits = map[string]string{
 	"internal/imapauth.prefixLength": "the length of a tag",
 	"internal/imapauth.sharesFor":    "for how long something is believed",
 	"internal/imapwire.maxQuoted":    "from where on a string is sent as a literal",
+	"internal/oauthlogin.maxNumber":  "what a number looks like",
 	"internal/pool.prefixIPv6":       "the size of a network",
 	"internal/pool.trialTime":        "how soon a login tries what is down",
 	"internal/pool.DefaultStagger":   "when the next upstream is tried beside the first",

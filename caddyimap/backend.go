@@ -414,6 +414,10 @@ func (b *Backend) rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
 	case a.NoDelegates && login.IsDelegate(renamed.User):
 		// As in CORP\alice\bob, made of alice\bob.
 		return nil, login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
+	case b.OAuth2.opensOthers(&renamed):
+		v := login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
+		v.Err = errOwnMailbox
+		return nil, v
 	}
 	if a.Certificate != nil {
 		return b.nameVouched(&renamed)

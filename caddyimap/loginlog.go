@@ -88,7 +88,7 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 	case errors.Is(v.Err, oauthlogin.ErrNoToken):
 		advice = adviceToken
 	}
-	what := "a password could not be checked"
+	what := "the credentials could not be checked"
 	if at.Certificate != nil {
 		what = "a user with a client certificate could not be logged in"
 	}
@@ -97,9 +97,9 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 }
 
 // isNamed says whether the user's name is one, and no password in its place: the
-// backend, or a certificate, has said so.
+// backend, or a certificate, has said so, or it was not typed by anybody.
 func isNamed(at *login.Attempt, v login.Verdict) bool {
-	return v.Result == login.Granted || at.Certificate != nil
+	return v.Result == login.Granted || at.Certificate != nil || at.Nameless
 }
 
 // addrText is empty for an address that is not known.

@@ -240,10 +240,3 @@ func (o *OAuth2) identity() []string {
 	slices.Sort(tenants)
 	return append([]string{o.TokenURL, o.Grant, o.Verify, o.ClientID, o.Mechanism}, tenants...)
 }
-
-// closeTokens ends connections to the token endpoint that nobody uses.
-func (b *Backend) closeTokens() {
-	if b != nil && b.OAuth2 != nil && b.OAuth2.source != nil {
-		b.OAuth2.source.Close()
-	}
-}

@@ -162,18 +162,18 @@ func (a *Attempt) oneTime() { a.Secret, a.OneTime = Secret(rand.Text()), true }
 // it can be counted: who has not said his name is known by his address.
 func (a *Attempt) Unproven() {
 	if a.User == "" {
-		a.User = a.nameless()
+		a.nameless()
 	}
 	a.oneTime()
 }
 
-// nameless is the name of somebody whose name only the backend knows. It has no @ and
-// no slash, which would have all of them share an account.
-func (a *Attempt) nameless() string {
-	if !a.Remote.IsValid() {
-		return a.Mechanism + ":unknown"
+// nameless fills in what is shown of somebody whose name only the backend knows.
+func (a *Attempt) nameless() {
+	addr := "unknown"
+	if a.Remote.IsValid() {
+		addr = a.Remote.Unmap().WithZone("").String()
 	}
-	return a.Mechanism + ":" + a.Remote.Unmap().WithZone("").String()
+	a.User, a.AuthzID, a.Nameless = a.Mechanism+":"+addr, "", true
 }
 
 // IsRelayed says whether a mechanism is one that is relayed.
