@@ -2,7 +2,6 @@ package caddyimap
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -144,7 +143,7 @@ func (b *Backend) countBroken(ctx context.Context, app *App, typed *login.Attemp
 	}
 	a := *typed
 	a.Remote, a.AuthzID = plain(a.Remote), ""
-	a.User = a.Mechanism + ":" + rand.Text() // which is nobody, and different each time
+	a.User = "" // nobody, so that it counts against the source alone
 	a.Unproven()
 	// It says nothing about whether the backend answers to proofs.
 	cfg := b.guard
