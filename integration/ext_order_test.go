@@ -3,190 +3,41 @@
 package integration
 
 import (
-	"bufio"
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/caddy-imap/caddy-imap/internal/imapext"
-	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
 
-// TestOrderAsDovecot has Dovecot sort and thread odd messages, and us in front of the
-// same Dovecot, which then is asked for none of it. ORDER_SEED repeats a run, and
-// ORDER_COMMANDS has more commands.
+// TestOrderAsDovecot has random messages put in order by Dovecot, and by us, by every key
+// and algorithm. There are fewer in order by the way in TestExtensionsAsDovecot. ORDER_SEED
+// repeats a run, and ORDER_COMMANDS has more commands.
 func TestOrderAsDovecot(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("ORDER_SEED"); text != "" {
-		seed, _ = strconv.ParseUint(text, 10, 64)
-	}
-	commands := 400
-	if text := os.Getenv("ORDER_COMMANDS"); text != "" {
-		commands, _ = strconv.Atoi(text)
-	}
+	t.Parallel()
+	seed := envNumber(t, "ORDER_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("ORDER_SEED=%d", seed)
-	odd := &oddMail{rand.New(rand.NewPCG(seed, 0))}
-	d := startDovecot(t, dovecotSettings{}, map[string]string{"odd": "secret"})
-	direct := loginLines(t, d, "odd")
-	for i := range 300 {
-		text := odd.message(i)
-		day := time.Unix(1700000000+int64(odd.IntN(40))*3600, 0).UTC().Format("02-Jan-2006 15:04:05 -0700")
-		direct.send(fmt.Sprintf("p APPEND INBOX (%s) \"%s\" {%d+}\r\n%s\r\n", odd.pick("", `\Seen`), day, len(text), text))
-		if _, status := direct.answer("p"); status != "OK" {
-			t.Fatalf("message %d was not taken: %s", i, status)
+	r := newDiffRig(t, diffRounds[0], rand.New(rand.NewPCG(seed, 0)), 400)
+	r.step(r.selecting())
+	for range envNumber(t, "ORDER_COMMANDS", 200) {
+		uid := r.pick("UID ", "")
+		s := r.sort(uid)
+		if r.IntN(3) == 0 {
+			s = r.thread(uid)
 		}
-	}
-	cfg := &imapext.Config{Names: []string{imapext.Auto}, Cache: imapext.NewCache(16 << 20)}
-	session := imapext.NewSession(cfg.Offer([]string{"IMAP4rev1", "LITERAL+"}))
-	session.Owner = "odd"
-	ours := relayLines(t, loginLines(t, d, "odd"), session)
-	for _, c := range []*lineClient{direct, ours} {
-		c.send("s SELECT INBOX\r\n")
-		c.answer("s")
-	}
-	differences := 0
-	for i := range commands {
-		command := odd.command(i)
-		var got [2]string
-		for j, c := range []*lineClient{direct, ours} {
-			c.send("t " + command + "\r\n")
-			lines, status := c.answer("t")
-			got[j] = lines + status
+		if r.IntN(2) == 0 {
+			s.key = &diffKey{text: "ALL"}
 		}
-		if got[0] != got[1] {
-			t.Errorf("%s\nDovecot: %s\nours:    %s\n%s", command, got[0], got[1], direct.differing(got[0], got[1]))
-			if differences++; differences == 5 {
-				t.FailNow()
-			}
-		}
+		r.step(s)
 	}
-}
-
-// lineClient says commands and reads answers line by line.
-type lineClient struct {
-	net.Conn
-	t  *testing.T
-	br *bufio.Reader
-}
-
-func newLineClient(t *testing.T, conn net.Conn) *lineClient {
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Minute))
-	t.Cleanup(func() { _ = conn.Close() })
-	return &lineClient{conn, t, bufio.NewReader(conn)}
-}
-
-// loginLines logs in at Dovecot itself.
-func loginLines(t *testing.T, d *dovecot, user string) *lineClient {
-	t.Helper()
-	conn, err := tls.Dial("tcp", d.IMAPS(), insecureTLS())
-	if err != nil {
-		t.Fatal(err)
+	figure(t, "%d commands, answered %v", r.commands, r.answers)
+	for why, n := range r.reasons {
+		figure(t, "%d answers differ: %s", n, why)
 	}
-	c := newLineClient(t, conn)
-	if _, err := c.br.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	c.send("l LOGIN " + user + " " + d.passwords[user] + "\r\n")
-	if _, status := c.answer("l"); status != "OK" {
-		t.Fatalf("the login was answered by %s", status)
-	}
-	return c
-}
-
-func (c *lineClient) send(text string) {
-	if _, err := io.WriteString(c.Conn, text); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// answer returns the lines that answer a command of order, and its status.
-func (c *lineClient) answer(tag string) (lines, status string) {
-	for {
-		line, err := c.br.ReadString('\n')
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		name, _, _ := strings.Cut(rest, " ")
-		switch {
-		case word == tag:
-			return lines, name
-		case name == "SORT" || name == "THREAD" || name == "ESEARCH":
-			lines += strings.TrimSpace(line) + "\n"
-		}
-	}
-}
-
-// differing returns the headers of the first messages that are in different places.
-func (c *lineClient) differing(a, b string) string {
-	set := moved(strings.FieldsFunc(a, notDigit), strings.FieldsFunc(b, notDigit))
-	if len(set) == 0 {
-		return ""
-	}
-	c.send("f UID FETCH " + strings.Join(set[:min(len(set), 4)], ",") + " (INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])\r\n")
-	var out strings.Builder
-	for line := ""; !strings.HasPrefix(line, "f "); {
-		line, _ = c.br.ReadString('\n')
-		out.WriteString(line)
-	}
-	return out.String()
 }
 
 func notDigit(r rune) bool { return r < '0' || r > '9' }
-
-// relayLines has a client whose commands an extension carries out at a backend.
-func relayLines(t *testing.T, backend *lineClient, e relay.Extension) *lineClient {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	front, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	session := relay.New(relay.Leg{Conn: front}, relay.Leg{Conn: &plainConn{backend.Conn, t}}, relay.Options{Extension: e, LiteralPlus: true, Idle: time.Minute})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		session.Run()
-	}()
-	t.Cleanup(func() {
-		_ = conn.Close()
-		<-done
-	})
-	return newLineClient(t, conn)
-}
-
-// extended matches commands that a plain server does not know.
-var extended = regexp.MustCompile(`(?mi)^\S+ (UID )?(SORT|THREAD|SEARCH RETURN|SEARCH CHARSET|ENABLE)\b.*`)
-
-// plainConn leads to a server that has to be taken for a plain one.
-type plainConn struct {
-	net.Conn
-	t *testing.T
-}
-
-func (c *plainConn) Write(p []byte) (int, error) {
-	if line := extended.Find(p); line != nil {
-		c.t.Errorf("the backend was asked %q", line)
-	}
-	return c.Conn.Write(p)
-}
 
 // oddMail makes messages and commands by chance. It leaves out what Dovecot and the RFCs
 // differ in, which docs/extensions.md tells.
@@ -373,26 +224,4 @@ func (o *oddMail) references() string {
 		out.WriteString(o.id() + o.pick(" ", "", "\r\n ", " garbage "))
 	}
 	return strings.TrimRight(out.String(), "\r\n ")
-}
-
-// command returns a command of order.
-func (o *oddMail) command(i int) string {
-	uid := o.pick("UID ", "UID ", "")
-	criteria := o.pick("ALL", "ALL", "ALL", "UNSEEN", "SEEN", "1:100", "UID 50:200", "NOT 5:250", "OR SEEN 7", "SUBJECT re", "LARGER 300", "1,3,5,7:40 UNSEEN", "UID 5000:6000 DELETED")
-	if o.IntN(3) == 0 {
-		return uid + "THREAD " + o.pick("REFERENCES", "REFERENCES", "REFS", "ORDEREDSUBJECT") + " " + o.pick("UTF-8", "US-ASCII") + " " + criteria
-	}
-	names := []string{"ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"}
-	keys := names[i%len(names)]
-	for range o.IntN(3) {
-		keys += " " + o.pick(names...)
-	}
-	if o.IntN(3) == 0 {
-		keys = "REVERSE " + keys
-	}
-	options := ""
-	if o.IntN(4) == 0 {
-		options = o.pick("RETURN () ", "RETURN (MIN) ", "RETURN (MAX COUNT) ", "RETURN (MIN MAX ALL COUNT) ", "RETURN (PARTIAL 3:20) ", "RETURN (COUNT PARTIAL 20:3) ", "RETURN (PARTIAL 1000:1001) ")
-	}
-	return uid + "SORT " + options + "(" + keys + ") UTF-8 " + criteria
 }
