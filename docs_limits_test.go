@@ -58,6 +58,7 @@ var noLimits = map[string]string{
 	"internal/imapext.endOfBlock":    "a part of the format",
 	"internal/imapext.maxQuoted":     "from where on a string is sent as a literal",
 	"internal/relay.prefixLength":    "the length of a tag",
+	"internal/oauthlogin.maxNumber":  "what a number looks like",
 	"internal/pool.prefixIPv6":       "the size of a network",
 	"internal/pool.trialTime":        "how soon a login tries what is down",
 	"internal/pool.DefaultStagger":   "when the next upstream is tried beside the first",

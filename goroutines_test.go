@@ -19,6 +19,7 @@ var calm = map[string]string{
 	"internal/imapauth.interrupt":    "it sets a deadline",
 	"internal/imapfront.put":         "it sets a deadline",
 	"internal/imapfront.within":      "it sets a deadline",
+	"internal/oauthlogin.RoundTrip":  "it sets a deadline",
 	"internal/relay.serve":           "it does nothing but call wake, which recovers",
 	"keptnet.accept":                 "a server that listens and never answers is worse than one that ends",
 }

@@ -229,9 +229,6 @@ func (a *App) Stop() error {
 // Cleanup is for apps that were never started.
 func (a *App) Cleanup() error {
 	a.retire()
-	for _, b := range a.Backends {
-		b.closeTokens()
-	}
 	closeForgotten(a.ctx, a.logger)
 	return nil
 }

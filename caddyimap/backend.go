@@ -179,6 +179,9 @@ type Backend struct {
 	offers  map[string]*offers
 	// extensions is nil if there are none.
 	extensions *imapext.Config
+	// takesPasswords says that somebody brings passwords: a handler, or a backend that
+	// has this one check them.
+	takesPasswords bool
 }
 
 // Upstream is one server of a backend.
@@ -444,6 +447,10 @@ func (b *Backend) rename(a *login.Attempt) (*login.Attempt, login.Verdict) {
 	case a.NoDelegates && login.IsDelegate(renamed.User):
 		// As in CORP\alice\bob, made of alice\bob.
 		return nil, login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
+	case b.OAuth2.opensOthers(&renamed):
+		v := login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
+		v.Err = errOwnMailbox
+		return nil, v
 	}
 	if a.Certificate != nil {
 		return b.nameVouched(&renamed)

@@ -137,7 +137,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%v: %v", v.Result, v.Err)
 	}
 	c.log.one("warn", "nobody can log in at this backend, because every upstream of it drains; add another one, or take drain away")
-	c.log.one("error", "a password could not be checked, because the backend gave no answer that decides: "+
+	c.log.one("error", "the credentials could not be checked, because the backend gave no answer that decides: "+
 		"every upstream of it drains; add another one, or take drain away")
 
 	b.Upstreams[1].Drain = false

@@ -28,12 +28,16 @@ type ClientCertificate struct {
 	// `{imap.certificate.dns}` | The name of a host among its alternative names
 	//
 	// There has to be exactly one of what is used. The backend's option `username` is
-	// applied to the name. Default: none.
+	// applied to the name, and must not make the same of two. Default: none.
 	User string `json:"user,omitempty"`
 }
 
 // errOther says that a client asks for somebody whom its certificate does not name.
 var errOther = errors.New("the client wants to be another user than the one of its certificate")
+
+// errSameName says that who has the certificate of one user could open the mailbox of
+// another.
+var errSameName = errors.New("the option username of the backend may make the same name of those of two users with certificates")
 
 // provisionCertificate reads the template, and sees that there are certificates that
 // were verified by an authority that the operator has chosen.
@@ -62,11 +66,25 @@ func (h *Handler) provisionCertificate() (err error) {
 		return errors.New("client_certificate: no client is asked for a certificate; add a connection_policy with " +
 			"client_auth, its mode verify_if_given or require_and_verify, and a trust_pool")
 	}
-	if b, err := h.backend.own.backend(h.backend.name); err == nil && b.master == nil {
-		return fmt.Errorf("client_certificate: %w", errNoMaster)
+	if b, err := h.backend.own.backend(h.backend.name); err == nil {
+		if b.master == nil {
+			return fmt.Errorf("client_certificate: %w", errNoMaster)
+		}
+		if err := h.tells(b); err != nil {
+			return fmt.Errorf("client_certificate: %w", err)
+		}
 	}
 	h.front.External, h.front.Open = true, h.open
 	return nil
+}
+
+// tells finds fault with a backend that could be told the same name for two users.
+func (h *Handler) tells(b *Backend) error {
+	if b.username.TellsCertified(h.certificateUser) {
+		return nil
+	}
+	return fmt.Errorf("%w: username of the backend %s is %q, and user is %q; set username to {imap.user}, "+
+		"or have certificates log in at a backend of their own", errSameName, b.name, b.Username, h.ClientCertificate.User)
 }
 
 // open logs an attempt in. What a certificate says becomes the user's name before.
@@ -76,6 +94,15 @@ func (h *Handler) open(ctx context.Context, a *login.Attempt) (*login.Session, l
 	}
 	user, err := h.certificateUser.Expand(a.Certificate)
 	a.User = user
+	// It may be the backend of another configuration by now.
+	if _, b, missing := h.backend.find(); err == nil && missing == nil {
+		if err := h.tells(b); err != nil {
+			v := login.UnavailableFor(err)
+			h.backend.refused(ctx, a, entranceIMAP, v)
+			h.backend.Hold(ctx, a, v)
+			return nil, v
+		}
+	}
 	if err == nil && a.AuthzID != "" && !strings.EqualFold(a.AuthzID, user) {
 		err = errOther
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -397,6 +398,18 @@ func TestMasterUser(t *testing.T) {
 		if line := next.log.lines("error", ""); len(line) != 1 || !strings.Contains(line[0].text("error"), "has no master user") {
 			t.Errorf("logged: %v", line)
 		}
+		b := w.withMaster(addr)
+		b.Username = "{imap.user.local}"
+		dropping := w.load(w.app(b))
+		dropping.start()
+		defer dropping.stop()
+		if got := logIn(w, h); !strings.HasPrefix(got, "NO [UNAVAILABLE]") {
+			t.Error(got)
+		}
+		if line := dropping.log.lines("error", ""); len(line) != 1 || !strings.Contains(line[0].text("error"), errSameName.Error()) ||
+			!strings.HasSuffix(line[0].text("msg"), adviceNames) {
+			t.Errorf("logged: %v", line)
+		}
 		old.stop()
 	})
 }
@@ -434,6 +447,18 @@ func TestClientCertificateErrors(t *testing.T) {
 	without := w.load(w.app(w.backend("127.0.0.1:1")))
 	if err := external(w.ca, Handler{}).Provision(without.ctx); err == nil || !strings.Contains(err.Error(), "set its options master_user and master_password") {
 		t.Errorf("error %v without a master user", err)
+	}
+	b := w.withMaster("127.0.0.1:1")
+	b.Username = "{imap.user.local}"
+	dropping := w.load(w.app(b))
+	if err := external(w.ca, Handler{}).Provision(dropping.ctx); !errors.Is(err, errSameName) || !strings.HasSuffix(err.Error(), ": username of the backend exchange is "+
+		`"{imap.user.local}", and user is "{imap.certificate.email}"; set username to {imap.user}, or have certificates log in at a backend of their own`) {
+		t.Errorf("error %v where the domain is dropped", err)
+	}
+	one := external(w.ca, Handler{})
+	one.ClientCertificate = &ClientCertificate{User: "{imap.certificate.email.local}@example.org"}
+	if err := one.Provision(dropping.ctx); err != nil {
+		t.Errorf("with one domain: %v", err)
 	}
 	t.Setenv("IMAP_TEST_MASTER", masterSecret)
 	t.Setenv("IMAP_TEST_LINES", masterSecret+"\nx")

@@ -44,7 +44,7 @@ func (b *Backend) nameDelegate(renamed, typed *login.Attempt) (*login.Attempt, l
 	case typed.NoDelegates:
 		return nil, login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
 	case typed.Relay != nil:
-		return nil, login.UnavailableFor(errDelegateRelay)
+		return nil, delegateRelay()
 	}
 	name, err := b.delegate.Expand(typed.User, typed.AuthzID)
 	if err != nil {
@@ -60,6 +60,18 @@ func (b *Backend) nameDelegate(renamed, typed *login.Attempt) (*login.Attempt, l
 		return nil, login.UnavailableFor(errRename)
 	}
 	return renamed, login.Verdict{}
+}
+
+// needsDelegate says whether somebody asks for a mailbox by a name that is to be made.
+func (b *Backend) needsDelegate(typed *login.Attempt) bool {
+	return b.delegate != nil && typed.AuthzID != "" && !strings.EqualFold(typed.AuthzID, typed.User)
+}
+
+// delegateRelay is the verdict for somebody who does so in a relayed exchange.
+func delegateRelay() login.Verdict {
+	v := login.DeniedWith(imap.ResponseCodeAuthorizationFailed)
+	v.Err = errDelegateRelay
+	return v
 }
 
 // asDelegate returns a renamed attempt as the backend is asked.

@@ -137,7 +137,7 @@ func TestDelegateElsewhere(t *testing.T) {
 		t.Errorf("without delegates: %+v, %+v", renamed, v)
 	}
 	typed.NoDelegates, typed.Relay = false, new(login.Relay)
-	if renamed, v := c.app.Backends["exchange"].rename(typed); renamed != nil || v.Err != errDelegateRelay {
+	if renamed, v := c.app.Backends["exchange"].rename(typed); renamed != nil || v.Err != errDelegateRelay || v.Result != login.Denied {
 		t.Errorf("relayed: %+v, %+v", renamed, v)
 	}
 	for delegate, want := range map[string]string{

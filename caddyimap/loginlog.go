@@ -34,6 +34,7 @@ const hashLength = 6
 const (
 	adviceBackend = "see that its upstreams run, can be reached from here, and are trusted as tls_trust_pool and tls_server_name say"
 	adviceMaster  = "see what the error says about its master user"
+	adviceNames   = "see what the error says about the options for names"
 	adviceDrain   = "every upstream of it drains; add another one, or take drain away"
 	advicePenalty = "Dovecot lets an address wait after wrong passwords, with a right one, too; have it told where clients come from, with forward_client, and set auth_timeout to 20s"
 	adviceToken   = "see that the token_url of its option oauth2 can be reached from here and is trusted, and that the server there has the client, its secret, scopes and permissions as they are set here"
@@ -82,10 +83,12 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 		advice = advicePenalty
 	case errors.Is(v.Err, errNoMaster), errors.Is(v.Err, imapauth.ErrNoAuthzID):
 		advice = adviceMaster
+	case errors.Is(v.Err, errRename), errors.Is(v.Err, errRelayedName), errors.Is(v.Err, errSameName), errors.Is(v.Err, errDelegateAccount):
+		advice = adviceNames
 	case errors.Is(v.Err, oauthlogin.ErrNoToken):
 		advice = adviceToken
 	}
-	what := "a password could not be checked"
+	what := "the credentials could not be checked"
 	if at.Certificate != nil {
 		what = "a user with a client certificate could not be logged in"
 	}
@@ -94,9 +97,9 @@ func (a *App) log(ctx context.Context, at *login.Attempt, backend string, v logi
 }
 
 // isNamed says whether the user's name is one, and no password in its place: the
-// backend, or a certificate, has said so.
+// backend, or a certificate, has said so, or it was not typed by anybody.
 func isNamed(at *login.Attempt, v login.Verdict) bool {
-	return v.Result == login.Granted || at.Certificate != nil
+	return v.Result == login.Granted || at.Certificate != nil || at.Nameless
 }
 
 // addrText is empty for an address that is not known.

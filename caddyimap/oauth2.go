@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/oauthlogin"
 )
@@ -110,6 +112,10 @@ func (o *OAuth2) provision(ctx caddy.Context, b *Backend) (err error) {
 	if err := o.replace(&cfg); err != nil {
 		return err
 	}
+	if o.TLS != nil && strings.HasPrefix(strings.ToLower(cfg.URL), "http:") {
+		return errors.New("token_url begins with http://, and without TLS, tls_server_name, tls_trust_pool and tls_client_auth cannot be used; " +
+			"remove them, or let it begin with https://")
+	}
 	if cfg.TLS, err = o.tlsConfig(ctx); err != nil {
 		return err
 	}
@@ -124,9 +130,8 @@ func (o *OAuth2) provision(ctx caddy.Context, b *Backend) (err error) {
 
 // replace puts into the Config what the options say with their placeholders replaced.
 func (o *OAuth2) replace(cfg *oauthlogin.Config) error {
-	repl := caddy.NewReplacer()
 	replaced := func(option, text string) (string, error) {
-		value, err := repl.ReplaceOrErr(text, true, true)
+		value, err := glue.Replaced(text)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", option, err)
 		}
@@ -143,7 +148,7 @@ func (o *OAuth2) replace(cfg *oauthlogin.Config) error {
 	cfg.URL = strings.Join(parts, oauthlogin.TenantPlaceholder)
 	var errs [3]error
 	cfg.ClientID, errs[0] = replaced("client_id", o.ClientID)
-	secret, err := replaced("client_secret", o.ClientSecret)
+	secret, err := glue.Secret("client_secret", o.ClientSecret)
 	cfg.ClientSecret, errs[1] = login.Secret(secret), err
 	for _, scope := range o.Scopes {
 		value, err := replaced("scope", scope)
@@ -192,7 +197,8 @@ func (o *OAuth2) tlsConfig(ctx caddy.Context) (*tls.Config, error) {
 
 // provisionVerifiers finds the backends that check passwords for others.
 func (a *App) provisionVerifiers() error {
-	for name, b := range a.Backends {
+	for _, name := range slices.Sorted(maps.Keys(a.Backends)) {
+		b := a.Backends[name]
 		if b.OAuth2 == nil || b.OAuth2.Verify == "" {
 			continue
 		}
@@ -210,13 +216,15 @@ func (o *OAuth2) findVerifier(a *App, b *Backend) error {
 		return err
 	case verifier == b:
 		return errors.New("a backend cannot check passwords for itself")
+	case verifier.OAuth2 != nil && verifier.OAuth2.Verify == b.name:
+		return errors.New("the two would have each other check passwords; name a backend that is asked with passwords")
 	case verifier.OAuth2 != nil && verifier.OAuth2.Verify != "":
 		return fmt.Errorf("it has others check passwords itself; name %s", verifier.OAuth2.Verify)
 	case !verifier.username.Tells(b.username):
-		return fmt.Errorf("its option username, which is %q, leaves out a part of the names that this backend is told, which are %q: "+
+		return fmt.Errorf("its option username, which is %q, may make the same name of two that this backend is told, which are %q: "+
 			"who has one of two mailboxes could open the other; set it to {imap.user}", verifier.Username, b.Username)
 	}
-	o.verifier = verifier
+	o.verifier, verifier.takesPasswords = verifier, true
 	return nil
 }
 
@@ -231,11 +239,4 @@ func (o *OAuth2) identity() []string {
 	}
 	slices.Sort(tenants)
 	return append([]string{o.TokenURL, o.Grant, o.Verify, o.ClientID, o.Mechanism}, tenants...)
-}
-
-// closeTokens ends connections to the token endpoint that nobody uses.
-func (b *Backend) closeTokens() {
-	if b != nil && b.OAuth2 != nil && b.OAuth2.source != nil {
-		b.OAuth2.source.Close()
-	}
 }

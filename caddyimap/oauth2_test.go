@@ -463,8 +463,14 @@ func TestOAuth2Setup(t *testing.T) {
 		change func(*Backend)
 		want   string
 	}{
-		"no URL":                  {func(b *Backend) { b.OAuth2.TokenURL = "" }, "oauth2: token_url is missing"},
-		"clear text":              {func(b *Backend) { b.OAuth2.TokenURL = "http://login.example.org" }, "in clear text"},
+		"no URL":     {func(b *Backend) { b.OAuth2.TokenURL = "" }, "oauth2: token_url is missing"},
+		"clear text": {func(b *Backend) { b.OAuth2.TokenURL = "http://login.example.org" }, "in clear text"},
+		"TLS and clear text": {func(b *Backend) {
+			b.OAuth2.TokenURL, b.OAuth2.TLS = "HTTP://localhost/", &reverseproxy.TLSConfig{ServerName: "x"}
+		}, "tls_server_name, tls_trust_pool and tls_client_auth cannot be used"},
+		"secret and placeholder":  {func(b *Backend) { b.OAuth2.ClientSecret = "{" + clientSecret + "}" }, "client_secret: a placeholder in it is unknown or empty"},
+		"unreadable secret":       {func(b *Backend) { b.OAuth2.ClientSecret = "{file./nowhere/secret}" }, "client_secret: the file of a placeholder in it cannot be read"},
+		"unreadable ID":           {func(b *Backend) { b.OAuth2.ClientID = "{file./nowhere/id}" }, "client_id: the file of a placeholder in it cannot be read"},
 		"empty placeholder":       {func(b *Backend) { b.OAuth2.ClientSecret = "{env.OAUTH2_EMPTY}" }, "client_secret: "},
 		"unknown placeholder":     {func(b *Backend) { b.OAuth2.TokenURL = "https://x/{imap.user.domain}/" }, "token_url: "},
 		"grant":                   {func(b *Backend) { b.OAuth2.Grant = "implicit" }, `grant "implicit": must be one of password, client_credentials`},
@@ -478,6 +484,7 @@ func TestOAuth2Setup(t *testing.T) {
 		"verify unknown":          {func(b *Backend) { b.OAuth2.Grant, b.OAuth2.Verify = "client_credentials", "nobody" }, "oauth2: verify nobody: "},
 		"verify itself":           {func(b *Backend) { b.OAuth2.Grant, b.OAuth2.Verify = "client_credentials", "exchange" }, "for itself"},
 		"verify by a verifier":    {func(b *Backend) { b.OAuth2.Grant, b.OAuth2.Verify = "client_credentials", "chained" }, "name other"},
+		"verify each other":       {func(b *Backend) { b.OAuth2.Grant, b.OAuth2.Verify = "client_credentials", "mutual" }, "name a backend that is asked with passwords"},
 		"verify without a domain": {func(b *Backend) { b.OAuth2.Grant, b.OAuth2.Verify = "client_credentials", "local" }, "set it to {imap.user}"},
 		"refresh token":           {func(b *Backend) { b.OAuth2.Scopes = []string{"offline_access"} }, "never used"},
 		"tenant without place":    {func(b *Backend) { b.OAuth2.Tenants = map[string]string{"example.org": "x"} }, "{imap.tenant}"},
@@ -498,8 +505,15 @@ func TestOAuth2Setup(t *testing.T) {
 			b.OAuth2, chained.OAuth2 = block(), block()
 			local.Username = "{imap.user.local}"
 			chained.OAuth2.Grant, chained.OAuth2.Verify = "client_credentials", "other"
+			mutual := w.backend("127.0.0.1:5")
+			mutual.OAuth2 = block()
+			mutual.OAuth2.Grant, mutual.OAuth2.Verify = "client_credentials", "exchange"
+			backends := map[string]*Backend{"exchange": b, "other": other, "local": local, "chained": chained}
 			tc.change(b)
-			_, err := w.tryLoad(&App{Backends: map[string]*Backend{"exchange": b, "other": other, "local": local, "chained": chained}})
+			if b.OAuth2.Verify == "mutual" {
+				backends["mutual"] = mutual
+			}
+			_, err := w.tryLoad(&App{Backends: backends})
 			if err == nil || !strings.Contains(err.Error(), "backend exchange: oauth2: ") || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}

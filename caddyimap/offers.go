@@ -60,13 +60,14 @@ func (b *Backend) offered() (bits uint32) {
 // is known. What it returns is not to be changed. Handlers call Mechanisms when they are
 // provisioned. The error is for those that cannot be relayed to this backend.
 func (r *BackendRef) Mechanisms(configured []string) (offered func() []string, err error) {
-	relayed := slices.DeleteFunc(slices.Clone(configured), func(m string) bool { return !login.IsRelayed(m) })
-	if len(relayed) == 0 {
-		return func() []string { return configured }, nil
-	}
 	b, err := r.own.backend(r.name)
 	if err != nil {
 		return nil, err
+	}
+	relayed := slices.DeleteFunc(slices.Clone(configured), func(m string) bool { return !login.IsRelayed(m) })
+	b.takesPasswords = b.takesPasswords || len(relayed) < len(configured)
+	if len(relayed) == 0 {
+		return func() []string { return configured }, nil
 	}
 	if !b.username.IsIdentity() {
 		return nil, fmt.Errorf("mechanisms %s: clients tell the backend %s their names themselves, so that its option username, "+
@@ -139,6 +140,10 @@ func (a *App) startLearning() {
 	for name, b := range a.Backends {
 		if len(b.relayed) == 0 {
 			continue
+		}
+		if b.OAuth2 != nil && !b.takesPasswords {
+			a.logger.Warn("the option oauth2 is never used, since it is for clients with a password, and no handler of this backend takes one; "+
+				"add PLAIN to mechanisms, or take oauth2 away", zap.String("backend", name))
 		}
 		if before != nil && before.Backends[name] != nil {
 			b.inherit(before.Backends[name])

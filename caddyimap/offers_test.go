@@ -218,6 +218,45 @@ func TestRelayedHandler(t *testing.T) {
 	}
 }
 
+// TestTokensUnused pins that the operator hears of an oauth2 that no client could make use of.
+func TestTokensUnused(t *testing.T) {
+	const unused = "the option oauth2 is never used, since it is for clients with a password, and no handler of this backend takes one; " +
+		"add PLAIN to mechanisms, or take oauth2 away"
+	for name, tc := range map[string]struct {
+		handlers [][]string
+		verifies bool
+		warned   int
+	}{
+		"no handler":                 {nil, false, 0},
+		"passwords":                  {[][]string{nil}, false, 0},
+		"tokens":                     {[][]string{{"XOAUTH2"}, {"OAUTHBEARER"}}, false, 1},
+		"tokens and passwords":       {[][]string{{"XOAUTH2", "LOGIN"}}, false, 0},
+		"passwords at another":       {[][]string{{"XOAUTH2"}, {"PLAIN"}}, false, 0},
+		"tokens, and it is verified": {[][]string{{"XOAUTH2"}}, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			_, app := w.saslBackend("AUTH=XOAUTH2 AUTH=OAUTHBEARER", leaving)
+			app.Backends["exchange"].OAuth2 = &OAuth2{TokenURL: "https://login.example.org/", ClientID: "x"}
+			if tc.verifies {
+				other := w.backend("127.0.0.1:1")
+				other.OAuth2 = &OAuth2{TokenURL: "https://login.example.org/", ClientID: "x", ClientSecret: "y", Grant: "client_credentials", Verify: "exchange"}
+				app.Backends["other"] = other
+			}
+			c := w.load(app)
+			for _, mechanisms := range tc.handlers {
+				c.handler(&Handler{Backend: "exchange", Mechanisms: mechanisms})
+			}
+			c.start()
+			c.stop()
+			lines := c.log.lines("warn", unused)
+			if len(lines) != tc.warned || tc.warned > 0 && lines[0].text("backend") != "exchange" {
+				t.Errorf("warned: %v", lines)
+			}
+		})
+	}
+}
+
 // TestRelayedSetUp pins what cannot be configured.
 func TestRelayedSetUp(t *testing.T) {
 	w := newWorld(t)

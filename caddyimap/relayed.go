@@ -71,14 +71,20 @@ func (b *Backend) relay(ctx context.Context, app *App, typed *login.Attempt, fro
 	}
 	on := new(link)
 	defer on.drop(ctx)
-	early, err := b.approach(ctx, typed, on)
+	early, err := b.approach(ctx, app, typed, on)
 	if err != nil {
+		if on.client != nil {
+			b.countBroken(ctx, app, typed, err)
+		}
+		if errors.Is(err, errCrowded) || errors.Is(err, errDawdled) {
+			return b.crowdedOut(ctx, app, typed, from, err)
+		}
 		app.logger.Debug("the client has broken off a login", zap.String("backend", b.name),
 			zap.String("mechanism", typed.Mechanism), zap.String("session", typed.ID), zap.Error(err))
 		return login.UnavailableFor(fmt.Errorf("waiting for the client: %w", err))
 	}
 	if early != nil {
-		if early.Result == login.Unavailable || early.Result == login.Throttled && typed.User == "" {
+		if early.Result == login.Unavailable || early.Result == login.Throttled && typed.User == "" || errors.Is(early.Err, errDelegateRelay) {
 			b.tell(ctx, app, typed, from, *early)
 			return *early
 		}
@@ -101,21 +107,48 @@ func (b *Backend) relay(ctx context.Context, app *App, typed *login.Attempt, fro
 
 // approach carries an exchange on up to the proof, which is in the attempt then. If that
 // is what the client says first, nobody is connected for it. If the backend comes to a
-// verdict by itself, that is early. The error is the client's.
-func (b *Backend) approach(ctx context.Context, a *login.Attempt, on *link) (early *login.Verdict, err error) {
+// verdict by itself, or there is no sense in asking it, that is early. The error is the
+// client's.
+func (b *Backend) approach(ctx context.Context, app *App, a *login.Attempt, on *link) (early *login.Verdict, err error) {
 	message, proof, err := a.Relay.Start(ctx)
 	for range maxRounds {
 		if err != nil || proof {
 			return nil, err
 		}
+		if b.needsDelegate(a) {
+			v := delegateRelay()
+			return &v, nil
+		}
+		if on.client == nil {
+			if err := exchanges.hasRoom(b.name, app.exchangeSource(a)); err != nil {
+				return nil, err
+			}
+		}
 		challenge, v := b.advance(ctx, a, on, message)
 		if challenge == nil {
 			return &v, nil
 		}
-		message, proof, err = a.Relay.Answer(ctx, challenge)
+		message, proof, err = b.answer(ctx, app, a, challenge)
 	}
 	v := login.UnavailableFor(errRounds)
 	return &v, nil
+}
+
+// countBroken has the guard count that a client has not gone on who has seen a challenge of
+// the backend: who collects challenges, or finds out by them who there is, is banned like
+// one who guesses. Nobody's account is held for it.
+func (b *Backend) countBroken(ctx context.Context, app *App, typed *login.Attempt, why error) {
+	if app.Guard.Off || !errors.Is(why, login.ErrCancelled) && !errors.Is(why, login.ErrMessage) && !errors.Is(why, errDawdled) {
+		return
+	}
+	a := *typed
+	a.Remote, a.AuthzID = plain(a.Remote), ""
+	a.User = "" // nobody, so that it counts against the source alone
+	a.Unproven()
+	// It says nothing about whether the backend answers to proofs.
+	cfg := b.guard
+	cfg.Answers = nil
+	app.Guard.current().Check(ctx, &cfg, &a, func(context.Context, bool) login.Verdict { return login.DeniedWith("") })
 }
 
 // advance takes one step of an exchange, before the first of which the upstream is

@@ -138,6 +138,33 @@ func TestRelayedNames(t *testing.T) {
 	}
 }
 
+// TestRelayedDelegate pins that who asks for the mailbox of another is refused before a
+// backend is bothered, where that takes a name that we would have to make. It is his fault,
+// and no guess.
+func TestRelayedDelegate(t *testing.T) {
+	w := newWorld(t)
+	s := exchangeOf(login.ScramSHA256)
+	srv, app := w.saslBackend("AUTH="+s.Mechanism, func(c *imaptest.Conn) { c.Rest() })
+	app.Backends["exchange"].Delegate = exchangeDelegate
+	app.Guard.AccountFailures, app.Guard.SourceFailures = 1, 1
+	none := 0
+	app.Guard.KnownReserve = &none
+	s.Client = []string{"n,a=bob,n=" + testUser + ",r=x", ""}
+	c := w.running(app)
+	for range 2 {
+		v := check(t, c.ref(""), exchanging(t, s, "192.0.2.1", nil), login.Denied)
+		if v.Code != "AUTHORIZATIONFAILED" || !errors.Is(v.Err, errDelegateRelay) || srv.Conns() != 0 {
+			t.Errorf("%+v after %d connections", v, srv.Conns())
+		}
+	}
+	if lines := c.log.lines("info", "login"); len(lines) != 2 || lines[1].text("result") != "denied" {
+		t.Errorf("logged %v", lines)
+	}
+	if lines := c.log.lines("error", ""); len(lines) != 0 {
+		t.Errorf("logged %v", lines)
+	}
+}
+
 // TestRelayedSessions pins that sessions of all mechanisms are counted together.
 func TestRelayedSessions(t *testing.T) {
 	w := newWorld(t)

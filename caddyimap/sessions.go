@@ -48,8 +48,12 @@ func (u *userSessions) end(key userKey) {
 }
 
 // beginSession counts a session of the attempt's user. Without a limit it is
-// counted all the same, since the next configuration may have one.
+// counted all the same, since the next configuration may have one. Of somebody whose name
+// only the backend knows, nobody can tell how many he has.
 func (b *Backend) beginSession(a *login.Attempt) (end func(), ok bool) {
+	if a.Nameless {
+		return func() {}, true
+	}
 	return sessionCounts.begin(userKey{b.name, b.guard.Domains.Account(a.User)}, b.MaxSessionsPerUser)
 }
 

@@ -100,7 +100,7 @@ func (c *counts) Admit(ctx context.Context, a guard.Admission) (guard.Admitted, 
 		a.Now.UnixMilli(), c.skew.Milliseconds(), a.Window.Milliseconds(), a.AccountFailures, a.KnownReserve,
 		ticket(a.Ticket), hex.EncodeToString(a.Home[:]), a.Known, a.Again,
 		knownFor.Milliseconds(), c.reservedFor.Milliseconds(), *c.generation.Load(),
-		a.SourceFailures, a.Exempt,
+		a.SourceFailures, a.Exempt, hex.EncodeToString(a.Backend[:]),
 	).Int64Slice()
 	if err != nil {
 		return guard.Admitted{}, fmt.Errorf("running the script admit: %w", err)
@@ -120,7 +120,7 @@ func (c *counts) Settle(ctx context.Context, s guard.Settlement) error {
 		s.Now.UnixMilli(), c.skew.Milliseconds(), s.Window.Milliseconds(),
 		ticket(s.Ticket), hex.EncodeToString(s.Home[:]), hex.EncodeToString(s.Pair[:]),
 		s.Granted, s.Failed, s.Stale, s.Exempt, toMillis(s.HeldOff),
-		maxFailures, s.SourceFailures, s.SourceBan.Milliseconds(), maxKnown, knownFor.Milliseconds(), s.Forgive,
+		maxFailures, s.SourceFailures, s.SourceBan.Milliseconds(), maxKnown, knownFor.Milliseconds(), s.Forgive, hex.EncodeToString(s.Backend[:]),
 	).Err()
 	if err != nil {
 		return fmt.Errorf("running the script settle: %w", err)

@@ -267,7 +267,7 @@ func TestMerge(t *testing.T) {
 	// Bans, and being held off.
 	eve := guard.ID{3}
 	l.merge(&guard.Snapshot{
-		Accounts: []guard.AccountSnapshot{{ID: eve, HeldOff: ago(-time.Minute)}},
+		Accounts: []guard.AccountSnapshot{{ID: eve, Pauses: []guard.PauseSnapshot{{Until: ago(-time.Minute)}}}},
 		Sources: []guard.SourceSnapshot{
 			{ID: src(1), Banned: ago(-time.Minute)},
 			{ID: src(2), Pairs: []guard.KnownSnapshot{{Source: src(1), At: ago(time.Minute)}, {Source: src(2), At: ago(time.Minute)}}},

@@ -68,17 +68,23 @@ func (c *counts) join(ctx context.Context) error {
 // it is too old.
 func accountArgs(a *guard.AccountSnapshot, now time.Time) []any {
 	failures := a.Failures[max(0, len(a.Failures)-maxFailures):]
-	args := make([]any, 0, 3+4*len(failures)+2*len(a.Known))
-	args = append(args, a.HeldOff, 0)
-	count := 0
+	args := make([]any, 0, 3+2*len(a.Pauses)+4*len(failures)+2*len(a.Known))
+	args = append(args, len(a.Pauses))
+	paused := false
+	for _, p := range a.Pauses {
+		args = append(args, hex.EncodeToString(p.Backend[:]), p.Until)
+		paused = paused || p.Until >= now.UnixMilli()
+	}
+	at, count := len(args), 0
+	args = append(args, 0)
 	for _, f := range failures {
 		if now.Sub(time.UnixMilli(f.At)) < keptFor {
 			args = append(args, ticket(f.Ticket), hex.EncodeToString(f.Source[:]), f.At, f.Stale)
 			count++
 		}
 	}
-	args[1] = count
-	if count == 0 && len(a.Known) == 0 && a.HeldOff < now.UnixMilli() {
+	args[at] = count
+	if count == 0 && len(a.Known) == 0 && !paused {
 		return nil
 	}
 	args = append(args, len(a.Known))

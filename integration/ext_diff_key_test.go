@@ -31,23 +31,27 @@ func (k *diffKey) String() string {
 	return k.text
 }
 
-// key makes a program. not says that it may have NOT in it: Dovecot simplifies some of
-// these wrongly, and cannot be asked again for all of them.
-func (m *diffMaker) key(depth int, not bool) *diffKey {
+// key makes a program. again says that Dovecot can be asked again for what it finds, which
+// it does otherwise than we in some.
+func (m *diffMaker) key(depth int, again bool) *diffKey {
 	if depth < 3 {
-		sub := func() *diffKey { return m.key(depth+1, not) }
+		sub := func() *diffKey { return m.key(depth+1, again) }
 		switch m.IntN(8) {
 		case 0:
 			return &diffKey{op: "OR", subs: []*diffKey{sub(), sub()}}
 		case 1:
-			if not {
+			if again {
 				return &diffKey{op: "NOT", subs: []*diffKey{sub()}}
 			}
 		case 2:
 			return &diffKey{op: "AND", subs: []*diffKey{sub(), sub()}}
 		}
 	}
-	return &diffKey{text: m.leaf()}
+	for {
+		if text := m.leaf(); again || isASCII(text) || !addressKey.MatchString(text) {
+			return &diffKey{text: text}
+		}
+	}
 }
 
 var diffWords = []string{"alpha", "re", "ä", "straße", "Привет", "example", "x", "grüße", "мир", "日本", "hello", "ÜBER", "a b", "list"}

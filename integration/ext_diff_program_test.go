@@ -138,6 +138,7 @@ func (m *diffMaker) anyStep() *diffStep {
 	case n < 94:
 		return &diffStep{text: uid + "COPY " + m.set(uid != "") + " " + m.otherBox(), changes: true}
 	case n < 95 && m.has("UNSELECT"):
+		m.box, m.uids = "", nil
 		return &diffStep{text: m.pick("UNSELECT", "CLOSE")}
 	case n < 97:
 		return &diffStep{text: m.pick("SUBSCRIBE ", "UNSUBSCRIBE ") + m.lists.quoteName(m.pick(listNames...))}
@@ -145,8 +146,8 @@ func (m *diffMaker) anyStep() *diffStep {
 		return &diffStep{text: "NAMESPACE"}
 	case n < 99 && m.has("STATUS=SIZE"):
 		return &diffStep{text: "STATUS " + m.pick(diffBoxes...) + " (" + m.pick("SIZE", "MESSAGES SIZE", "SIZE UNSEEN UIDNEXT") + ")"}
-	case n == 99:
-		return m.wrong(uid)
+	case n == 99 && m.box != "":
+		return m.wrong(uid) // where no mailbox is selected, there are two faults
 	}
 	return nil
 }

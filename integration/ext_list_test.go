@@ -316,6 +316,9 @@ func sortWords(text string) string {
 // emptyPattern is a reference that has an empty pattern behind it.
 var emptyPattern = regexp.MustCompile(`^LIST(?: \([^)]*\))? "([^"]+)" (?:""|\((?:[^)]* )?""[ )])`)
 
+// manyPatterns are several of which one is empty.
+var manyPatterns = regexp.MustCompile(`\((?:[^)]* )?""[ )]`)
+
 // listReasons are the differences that stay. Each takes away from both answers what
 // differs by a rule.
 var listReasons = []diffReason{
@@ -363,6 +366,14 @@ var listReasons = []diffReason{
 				for _, answer := range []map[string]string{dovecot, ours} {
 					delete(answer, "LIST "+m[1])
 					delete(answer, "STATUS "+m[1]+" ")
+				}
+			}
+			if manyPatterns.MatchString(command) && strings.Contains(command, "RECURSIVEMATCH") {
+				// Then it does not say either what is below.
+				for name, attrs := range ours {
+					if there, is := dovecot[name]; is && !strings.Contains(there, "below") {
+						ours[name] = sortWords(strings.ReplaceAll(attrs, "below", ""))
+					}
 				}
 			}
 		}},

@@ -158,8 +158,9 @@ func (o *oddMail) subject() string {
 	for range o.IntN(2) {
 		b.WriteString(o.pick(" (fwd)", "(FWD)", "]", " ", "(fwd)  ", "[x]"))
 	}
-	// A Dovecot makes two spaces of a space and a fold.
-	return strings.ReplaceAll(strings.TrimRight(b.String(), "\r\n"), " \r\n", "\r\n")
+	// A Dovecot makes two spaces of a space and a fold, also where an empty word is between
+	// them.
+	return strings.NewReplacer(" \r\n", "\r\n", "??=\r\n", "??=").Replace(strings.TrimRight(b.String(), "\r\n"))
 }
 
 func (o *oddMail) mailbox() string {

@@ -3,10 +3,14 @@
 package integration
 
 import (
+	"bufio"
+	"fmt"
+	"net"
 	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
 )
@@ -54,6 +58,7 @@ func checkMailServers(t *testing.T, m *machine) {
 	m.Run("systemd-run --quiet --unit=test-exim exim4 -bdf")
 	checkAnswers(t, m, smtpServer{"Exim", "2525", "demo", []string{"PLAIN", "LOGIN"}, "435"})
 	m.Run("systemctl stop caddy test-exim")
+	checkEximRelayed(t, m, block("caddy_plain:"))
 
 	m.Write("etc/chasquid/chasquid.conf", chasquidConfig+block("dovecot_auth: true"))
 	m.Write("etc/chasquid/certs/mail.example.org/fullchain.pem", cert)
@@ -68,6 +73,77 @@ func checkMailServers(t *testing.T, m *machine) {
 	m.Run("systemctl stop chasquid; systemd-run --quiet --unit=test-chasquid --uid=chasquid chasquid --config_dir=/etc/chasquid")
 	checkAnswers(t, m, smtpServer{"chasquid", "2587", "demo@example.org", []string{"PLAIN"}, "454"})
 	m.Run("systemctl stop caddy test-chasquid")
+}
+
+// relayedDovecot is a backend that takes CRAM-MD5.
+const relayedDovecot = `
+protocols = imap
+listen = 127.0.0.1
+ssl = required
+ssl_cert = </etc/exim4/both.pem
+ssl_key = </etc/exim4/both.pem
+auth_mechanisms = plain login cram-md5
+mail_location = maildir:~/Maildir
+passdb {
+  driver = passwd-file
+  args = scheme=PLAIN /etc/dovecot/test-users
+}
+userdb {
+  driver = static
+  args = uid=mail gid=mail home=/tmp/%u
+}
+service imap-login {
+  inet_listener imap {
+    port = 1143
+  }
+  inet_listener imaps {
+    port = 0
+  }
+}
+`
+
+// checkEximRelayed has clients of Exim log in at a backend by CRAM-MD5, with one more
+// authenticator like those of docs/exim.md.
+func checkEximRelayed(t *testing.T, m *machine, authenticators string) {
+	t.Helper()
+	before, _, _ := strings.Cut(authenticators, "\ncaddy_login:")
+	m.Write("etc/exim4/exim4.conf", eximConfig+authenticators+"\n"+
+		strings.NewReplacer("caddy_plain", "caddy_cram_md5", "PLAIN", "CRAM-MD5").Replace(before))
+	m.Write("etc/dovecot/test.conf", relayedDovecot)
+	m.Write("etc/dovecot/test-users", "demo:demo\n")
+	example(t, m, "exim.Caddyfile", "upstream ex1.corp.example.org", "upstream 127.0.0.1:1143\ntls_insecure_skip_verify\nauth_timeout 20s",
+		"dovecot_auth exchange", "dovecot_auth exchange {\nmechanisms PLAIN LOGIN CRAM-MD5\n}")
+	m.Run("systemd-run --quiet --unit=test-dovecot dovecot -F -c /etc/dovecot/test.conf")
+	m.Run(await("exec 3<>/dev/tcp/127.0.0.1/1143"))
+	m.Run("systemctl start caddy && systemd-run --quiet --unit=test-exim exim4 -bdf")
+	m.Run(await("exec 3<>/dev/tcp/127.0.0.1/2525"))
+	eventually(t, "the mechanisms of the backend to be known", func() error {
+		conn, err := net.Dial("unix", "/proc/"+m.leader+"/root/run/caddy-auth/exim.sock")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		br := bufio.NewReader(conn)
+		for greeting := ""; ; {
+			line, err := br.ReadString('\n')
+			if greeting += line; err != nil || line == "DONE\n" {
+				if !strings.Contains(greeting, "MECH\tCRAM-MD5\t") {
+					return fmt.Errorf("greeting %q: %v", greeting, err)
+				}
+				return nil
+			}
+		}
+	})
+	s := smtpServer{"Exim", "2525", "demo", []string{"PLAIN", "LOGIN", "CRAM-MD5"}, "435"}
+	for _, mechanism := range s.mechanisms {
+		wantAuth(t, m, s, mechanism, "demo", "235")
+	}
+	wantAuth(t, m, s, "CRAM-MD5", "not-Its-Password", "535")
+	wantAuth(t, m, s, "CRAM-MD5", "demo", "235")
+	m.Run("systemctl stop test-dovecot")
+	wantAuth(t, m, s, "CRAM-MD5", "demo", s.away)
+	m.Run("systemctl stop caddy test-exim")
 }
 
 // smtpServer is a mail server of the machine.

@@ -42,7 +42,7 @@ const exposure = 20
 // upgraded, with sockets of systemd's, with Exim and chasquid, and purged.
 func TestPackage(t *testing.T) {
 	need(t, "swaks")
-	m := newMachine(t, "systemd", "exim4-daemon-heavy", "chasquid")
+	m := newMachine(t, "systemd", "exim4-daemon-heavy", "chasquid", "dovecot-imapd")
 	for _, version := range []string{"0.1.0", "0.2.0"} {
 		command(t, "../packaging/deb.sh", "--caddy", run.caddy, "--version", version, "--output", m.Path("root"))
 	}
@@ -53,6 +53,7 @@ func TestPackage(t *testing.T) {
 		t.Errorf("nobody is told what to do next: %s", out)
 	}
 	checkInstalled(t, m)
+	m.Run("systemctl disable dovecot.service dovecot.socket") // which would be on our ports
 	// Nothing has been started or enabled by itself.
 	m.Boot()
 	m.Run("! systemctl is-enabled caddy.service caddy.socket && ! systemctl is-active caddy.service caddy.socket")

@@ -7,7 +7,7 @@
 local window, budget, reserve = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local ticket, home, known, again = ARGV[6], ARGV[7], ARGV[8] == '1', ARGV[9] == '1'
 local known_for, reserved_for = tonumber(ARGV[10]), tonumber(ARGV[11])
-local source_failures, exempt = tonumber(ARGV[13]), ARGV[14] == '1'
+local source_failures, exempt, backend = tonumber(ARGV[13]), ARGV[14] == '1', ARGV[15]
 
 if redis.call('GET', KEYS[3]) ~= ARGV[12] then
 	return {}
@@ -20,8 +20,12 @@ if home ~= nobody then
 	end
 end
 local account = read(KEYS[1])
-if account.held > now then
-	return {1, ends, account.held - shift, 0}
+for other, held in pairs(account.held) do
+	if held <= now then
+		redis.call('HDEL', KEYS[1], 'h' .. other)
+	elseif other == backend then
+		return {1, ends, held - shift, 0}
+	end
 end
 if home ~= nobody and not again then
 	local at = account.known[home]

@@ -35,12 +35,12 @@ end
 --              believes in it any more, by the clock of the server
 --   k<home>    a source that has logged in, and when it did last
 --   g          how many failures were forgiven, and when that was last
---   h          until when the backend wants to be left alone
+--   h<backend> until when a backend wants to be left alone
 --   l          when an operator had the failures forgotten
 --
 -- What cannot be read is none of these.
 local function read(key)
-	local account = {failures = {}, known = {}, forgiven = 0, forgave = 0, held = 0, lifted = 0}
+	local account = {failures = {}, known = {}, forgiven = 0, forgave = 0, held = {}, lifted = 0}
 	local fields = redis.call('HGETALL', key)
 	for i = 1, #fields, 2 do
 		local kind, name, value = fields[i]:sub(1, 1), fields[i]:sub(2), fields[i + 1]
@@ -57,7 +57,7 @@ local function read(key)
 			local count, at = value:match('^(%d+) (%d+)$')
 			account.forgiven, account.forgave = tonumber(count) or 0, tonumber(at) or 0
 		elseif kind == 'h' then
-			account.held = tonumber(value) or 0
+			account.held[name] = tonumber(value) or 0
 		elseif kind == 'l' then
 			account.lifted = tonumber(value) or 0
 		end

@@ -1,10 +1,13 @@
 -- KEYS: the account. Attempts under way go on; what they come to counts.
-for _, f in ipairs(read(KEYS[1]).failures) do
+local account = read(KEYS[1])
+for _, f in ipairs(account.failures) do
 	if f.ends == 0 then
 		redis.call('HDEL', KEYS[1], 'f' .. f.ticket)
 	end
 end
-redis.call('HDEL', KEYS[1], 'h')
+for backend in pairs(account.held) do
+	redis.call('HDEL', KEYS[1], 'h' .. backend)
+end
 -- Another instance may still merge them.
 redis.call('HSET', KEYS[1], 'l', int(now))
 keep(KEYS[1], tonumber(ARGV[3]))

@@ -1,6 +1,6 @@
--- KEYS: accounts. ARGV has for each of them until when the backend wants to be left
--- alone, how many failures follow and these, and how many known sources follow and
--- these.
+-- KEYS: accounts. ARGV has for each of them how many backends follow that want to be
+-- left alone and these, how many failures follow and these, and how many known sources
+-- follow and these.
 local merged_for, most, most_known, known_for = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local slack = tonumber(ARGV[2])
 local next_arg = 7
@@ -17,10 +17,12 @@ end
 
 for _, key in ipairs(KEYS) do
 	local account = read(key)
-	local held = tonumber(arg())
-	if held > 0 and held + shift > math.max(now, account.held) then
-		redis.call('HSET', key, 'h', int(held + shift))
-		keep(key, held + shift - now + slack)
+	for _ = 1, tonumber(arg()) do
+		local backend, held = arg(), tonumber(arg())
+		if held + shift > math.max(now, account.held[backend] or 0) then
+			redis.call('HSET', key, 'h' .. backend, int(held + shift))
+			keep(key, held + shift - now + slack)
+		end
 	end
 	local failures = {}
 	for _ = 1, tonumber(arg()) do

@@ -5,7 +5,7 @@ local granted, failed, stale, exempt = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] =
 local held = tonumber(ARGV[11])
 local most, source_failures, source_ban = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 local most_known, known_for, forgive = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
-local slack = tonumber(ARGV[2])
+local slack, backend = tonumber(ARGV[2]), ARGV[18]
 
 -- A ticket that has failed before stays failed if nothing has come of it now.
 local before = redis.call('HGET', KEYS[1], 'f' .. ticket)
@@ -15,8 +15,8 @@ end
 redis.call('HDEL', KEYS[4], ticket)
 if held > 0 then
 	held = held + shift
-	if held > (tonumber(redis.call('HGET', KEYS[1], 'h') or 0) or 0) then
-		redis.call('HSET', KEYS[1], 'h', int(held))
+	if held > (tonumber(redis.call('HGET', KEYS[1], 'h' .. backend) or 0) or 0) then
+		redis.call('HSET', KEYS[1], 'h' .. backend, int(held))
 		keep(KEYS[1], held - now + slack)
 	end
 end
@@ -47,6 +47,12 @@ if granted then
 					redis.call('HDEL', KEYS[1], 'f' .. f.ticket)
 					redis.call('HSET', KEYS[1], 'g', int(forgiven) .. ' ' .. int(now))
 				end
+			end
+		end
+		-- The first half of a wrong login is the account's.
+		for _, member in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+			if member:sub(1, 8) == pair:sub(1, 8) then
+				redis.call('ZREM', KEYS[3], member)
 			end
 		end
 	end

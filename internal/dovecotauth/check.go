@@ -48,6 +48,9 @@ func (c *Conn) start(r *request) {
 	}
 	c.checking[r.id] = r
 	c.running++
+	if r.relay != nil {
+		c.relaying++
+	}
 	c.mu.Unlock()
 	c.checks.Add(1)
 	if r.relay != nil {
@@ -114,11 +117,12 @@ func (c *Conn) ask(ctx context.Context, r *request) (v login.Verdict) {
 	return v
 }
 
-// settle answers a request, unless it was answered or cancelled before.
+// settle answers a request, unless it was answered or cancelled before. What becomes of
+// it because the connection is reset is not told: clients would take it for a refusal.
 func (c *Conn) settle(r *request, v login.Verdict) {
 	decided := v.Result == login.Granted || v.Result == login.Denied
 	c.mu.Lock()
-	if c.closing || c.checking[r.id] != r {
+	if c.closing || c.ctx.Err() != nil || c.checking[r.id] != r {
 		c.mu.Unlock()
 		return
 	}

@@ -195,9 +195,6 @@ func (c *Conn) cont(args string) error {
 	}
 	r := c.claim(id)
 	if r == nil {
-		if c.isRetired() {
-			return errRetired // it may have been given up for that
-		}
 		why, reason := "no such request", "Authentication request timed out"
 		if c.forget(id) {
 			why, reason = "CONT for a password under check", "Unexpected continuation"

@@ -45,6 +45,7 @@ type Conn struct {
 	checking map[uint32]*request // requests with a check under way, not yet answered
 	closing  bool                // nothing is answered any more
 	running  int                 // checks that have not ended, answered or not
+	relaying int                 // relayed exchanges that have not ended
 	retired  bool                // nothing new is asked about, and the connection is to end
 	expiry   *time.Timer         // ends it if it is retired
 	awaiting bool                // the reader waits for a request, and may be woken

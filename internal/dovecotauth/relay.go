@@ -24,8 +24,9 @@ type relayed struct {
 	answers chan answer
 	// finalOK says that the client takes the backend's last words with OK.
 	finalOK bool
-	// idle says that the request waits for the client, and is guarded by Conn.mu.
-	idle bool
+	// idle says that the request waits for the client, and over that the exchange has
+	// ended. Both are guarded by Conn.mu.
+	idle, over bool
 
 	// The rest belongs to the goroutine. slot says that it holds one, ended that
 	// the client wants no answer any more.
@@ -115,9 +116,9 @@ func (x *relayed) ask(ctx context.Context, challenge []byte) ([]byte, error) {
 		return nil, errLongChallenge
 	}
 	x.stop()
-	if !c.pause(r) {
+	if err := c.pause(r); err != nil {
 		x.ended = true
-		return nil, login.ErrCancelled
+		return nil, err
 	}
 	x.release()
 	c.reply("CONT", r.id, text)

@@ -124,19 +124,13 @@ func TestRelayEnds(t *testing.T) {
 		p.served <- nil
 	})
 	retired := scram(yes)
-	run("a connection that is retired", retired, func(t *testing.T, p *peer, c *Conn) {
-		c.Retire()
-		synctest.Wait()
-		retired.ended(t, login.ErrCancelled)
-		p.retired("")
-		p.served <- nil
-	})
-	answered := scram(yes)
-	run("a CONT for one that has been retired", answered, func(t *testing.T, p *peer, c *Conn) {
-		c.Retire()
-		synctest.Wait()
+	run("a connection that is retired, since a mechanism is gone", retired, func(t *testing.T, p *peer, c *Conn) {
+		c.Adopt(&Server{Check: retired.check})
+		time.Sleep(retireTimeout + time.Second) // a password would have had less time
 		p.send("CONT\t1\t" + b64(scramProof) + "\n")
-		p.retired("")
+		p.expect("CONT\t1\t" + b64(scramFinal) + "\n")
+		p.send("CONT\t1\t\n")
+		p.retired("OK\t1\tuser=user\n")
 		p.served <- nil
 	})
 	thinking := scram(yes)
@@ -145,7 +139,44 @@ func TestRelayEnds(t *testing.T) {
 		p.send("CONT\t1\t" + b64(scramProof) + "\n")
 		p.expect("")
 		c.Retire()
-		time.Sleep(time.Second) // nobody could answer to the last words
+		time.Sleep(time.Second)
+		p.expect("CONT\t1\t" + b64(scramFinal) + "\n")
+		p.send("CONT\t1\t\n")
+		p.retired("OK\t1\tuser=user\n")
+		p.served <- nil
+	})
+	called := scram(yes)
+	run("a connection that is retired, and an exchange that is called off", called, func(t *testing.T, p *peer, c *Conn) {
+		c.Retire()
+		p.expect("")
+		p.send("CANCEL\t1\n")
+		p.retired("")
+		called.ended(t, login.ErrCancelled)
+		p.served <- nil
+	})
+	waits := scram(yes)
+	run("a connection that is retired, and a client that says nothing", waits, func(t *testing.T, p *peer, c *Conn) {
+		time.Sleep(time.Second)
+		c.Retire()
+		p.send(auth(2, "bob")) // it is not kept waiting for that
+		p.expect("OK\t2\tuser=bob\n")
+		time.Sleep(relayTimeout - time.Second - 1)
+		p.expect("")
+		time.Sleep(time.Nanosecond)
+		p.retired("")
+		waits.ended(t, login.ErrCancelled)
+		p.served <- nil
+	})
+	dawdles := scram(yes)
+	run("a connection that is retired, and another exchange", dawdles, func(t *testing.T, p *peer, c *Conn) {
+		c.Retire()
+		time.Sleep(relayTimeout / 2)
+		p.authScram(2, "")
+		p.send("CONT\t1\t" + b64(scramProof) + "\n")
+		p.expect("CONT\t1\t" + b64(scramFinal) + "\n")
+		time.Sleep(relayTimeout/2 - 1)
+		p.expect("")
+		time.Sleep(time.Nanosecond)
 		p.retired("")
 		p.served <- nil
 	})
@@ -170,4 +201,19 @@ func TestRelayEnds(t *testing.T) {
 		p.expectClosed("")
 		p.served <- nil
 	})
+}
+
+// TestRelayResumedLate pins that an answer which has waited for its turn changes nothing
+// about an exchange that ended with its connection meanwhile.
+func TestRelayResumedLate(t *testing.T) {
+	c := scram(yes).relaying().NewConn(nil)
+	r := &request{id: 1, relay: &relayed{conn: c, answers: make(chan answer, 1), idle: true}}
+	c.ctx = t.Context()
+	c.relaying = 1
+	c.drop(r)
+	c.checked(r)
+	c.resume(r, []byte(scramProof))
+	if len(c.checking)+c.running+c.relaying+len(c.slots) != 0 {
+		t.Errorf("%d are under check, %d run, %d are relayed, %d places are taken", len(c.checking), c.running, c.relaying, len(c.slots))
+	}
 }

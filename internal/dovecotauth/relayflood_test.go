@@ -185,7 +185,9 @@ func TestRelayDisconnects(t *testing.T) {
 		b.delay = time.Millisecond
 		c := b.relaying().NewConn(front)
 		served := make(chan error, 1)
-		go func() { served <- c.Serve(t.Context()) }()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { served <- c.Serve(ctx) }()
 		go func() { _, _ = io.Copy(io.Discard, client) }()
 		bw := bufio.NewWriter(client)
 		_, _ = bw.WriteString(hello)
@@ -196,7 +198,7 @@ func TestRelayDisconnects(t *testing.T) {
 		_ = bw.Flush()
 		switch rand.IntN(3) {
 		case 0:
-			c.Retire()
+			cancel()
 		case 1:
 			c.Retire()
 			fallthrough

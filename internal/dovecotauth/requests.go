@@ -98,28 +98,32 @@ func (c *Conn) forget(id uint32) (checking bool) {
 	return r != nil
 }
 
-// drop forgets a request whose exchange is over before its time.
+// drop forgets a request whose exchange is over, be it before its time.
 func (c *Conn) drop(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r.relay.over = true
 	if c.checking[r.id] == r {
 		delete(c.checking, r.id)
 	}
 }
 
-// pause has a request wait for its client whose exchange is relayed. It says whether
-// there is anybody to wait for.
-func (c *Conn) pause(r *request) bool {
+// pause has a request wait for its client whose exchange is relayed. The error says
+// why there is nobody to wait for.
+func (c *Conn) pause(r *request) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing || c.retired || c.checking[r.id] != r {
-		return false
+	switch {
+	case c.closing:
+		return context.Canceled
+	case c.checking[r.id] != r:
+		return login.ErrCancelled
 	}
 	delete(c.checking, r.id)
 	c.running--
 	r.relay.idle = true
 	c.keep(r, relayTimeout)
-	return true
+	return nil
 }
 
 // resume goes on with a request after its client has spoken. It waits while too many
@@ -132,6 +136,10 @@ func (c *Conn) resume(r *request, message []byte) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if r.relay.over { // it ended with the connection, while this waited
+		<-c.slots
+		return
+	}
 	c.awake(r)
 	r.relay.answers <- answer{message: message}
 }

@@ -6,8 +6,6 @@ import (
 	"os"
 	"slices"
 	"time"
-
-	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 const (
@@ -58,8 +56,9 @@ func (c *Conn) Adopt(s *Server) {
 
 // Retire has the connection reset once what was asked is answered, which a client
 // such as Postfix does not notice: it connects anew. Nothing new is read meanwhile,
-// and a request that waits for its CONT is given up. After retireTimeout the
-// connection is reset whatever is under way.
+// and a request that waits for its CONT is given up, unless its exchange is relayed.
+// After retireTimeout, or relayTimeout if there is such an exchange, the connection is
+// reset whatever is under way.
 func (c *Conn) Retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,13 +66,17 @@ func (c *Conn) Retire() {
 		return
 	}
 	c.retired = true
-	c.expiry = time.AfterFunc(retireTimeout, c.expire)
-	for id, r := range c.waiting {
-		if r.relay != nil {
-			c.take(id, answer{err: login.ErrCancelled})
-		}
+	timeout := retireTimeout
+	if c.relaying > 0 {
+		timeout = relayTimeout
 	}
-	if c.awaiting {
+	c.expiry = time.AfterFunc(timeout, c.expire)
+	c.wake()
+}
+
+// wake has the reader of a retired connection look what is left to do. The lock is held.
+func (c *Conn) wake() {
+	if c.retired && c.awaiting {
 		_ = c.nc.SetReadDeadline(longAgo)
 	}
 }
@@ -96,12 +99,11 @@ func (c *Conn) checked(r *request) {
 	if r.relay == nil || !r.relay.idle {
 		c.running--
 	}
-}
-
-func (c *Conn) isRetired() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.retired
+	if r.relay != nil {
+		if c.relaying--; c.relaying == 0 {
+			c.wake()
+		}
+	}
 }
 
 func (c *Conn) noteRequest(service string) {
@@ -112,7 +114,7 @@ func (c *Conn) noteRequest(service string) {
 }
 
 // await waits for the first byte of a line, for as long as the client likes. If the
-// connection is retired, it waits for the answers that are due, and for nothing else.
+// connection is retired, it waits for what is due, and for nothing else.
 func (c *Conn) await() error {
 	for {
 		next, err := c.patience()
@@ -144,13 +146,14 @@ const (
 )
 
 // patience sets the deadline until which the reader waits. A connection that is
-// retired while nothing is under way gets one look more: its client may have asked
-// already, and would be told to come back later for nothing.
+// retired is read on for as long as there are relayed exchanges, whose clients have
+// something to say yet. One that has nothing under way gets one look more: its client may
+// have asked already, and would be told to come back later for nothing.
 func (c *Conn) patience() (outlook, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case !c.retired:
+	case !c.retired, c.relaying > 0:
 		c.awaiting = true
 		return wait, c.nc.SetReadDeadline(time.Time{})
 	case c.looked || c.running > 0:

@@ -44,8 +44,8 @@ type account struct {
 	// unanswered are passwords that reached the backend while it was there, and
 	// about which it has not said whether they are right, the oldest first.
 	unanswered []unanswered
-	// heldOff is until when the backend wants to be left alone.
-	heldOff instant
+	// pauses are of the backends that want to be left alone.
+	pauses pauses
 	// known are sources that have logged in, granted the passwords that were
 	// right, refused those that were wrong; the latest come last.
 	known   []known
@@ -113,34 +113,43 @@ type settlement struct {
 	// stale is as in failure; unanswered says that the backend has the password
 	// and does not say whether it is right, although it answers others.
 	free, claimed, stale, unanswered bool
-	// proven says that the password was right although it was refused.
-	proven bool
+	// proven says that the password was right although it was refused; expired, that
+	// it is a token that was right before.
+	proven, expired bool
 	// backoff is for how long the backend wants to be left alone with the user.
 	backoff time.Duration
 }
 
-// counts says whether it is a failure.
-func (s *settlement) counts() bool {
+// wrong says whether it was refused as such.
+func (s *settlement) wrong() bool {
 	return s.result == login.Denied && !s.proven || s.suspect && s.result == login.Throttled
 }
 
+// counts says whether it is a failure. Who has a token that was right is nobody who
+// guesses, and every client presents one once it has expired.
+func (s *settlement) counts() bool { return s.wrong() && !s.expired }
+
 // decided says whether the backend has said what is to be thought of the password.
 func (s *settlement) decided() bool {
-	return s.result == login.Granted || s.result == login.Denied || s.counts()
+	return s.result == login.Granted || s.result == login.Denied || s.wrong()
 }
 
 func (a *account) settle(cfg *Config, s *settlement, now instant) {
 	if !s.free {
 		a.unreserve(s.id)
 	}
-	if g := a.grantOf(s.pair); g != nil && s.claimed {
+	g := a.grantOf(s.pair)
+	if g != nil && s.claimed {
 		g.asking = false
 	}
+	s.expired = g != nil && g.token && s.token
 	if s.backoff > 0 {
-		a.heldOff = max(a.heldOff, now.add(s.backoff))
+		a.pauses.add(s.backend, now.add(s.backoff), now)
 	}
 	if s.counts() {
 		a.count(failure{s.id, s.home, now, s.stale}, 2*cfg.AccountFailures)
+	}
+	if s.wrong() {
 		a.doubt(s.ticket, s.result == login.Denied, now)
 	}
 	a.wonder(cfg, s, now)
@@ -167,7 +176,7 @@ func (a *account) prune(now instant, window time.Duration) (empty bool) {
 // empty says whether there is nothing to be remembered.
 func (a *account) empty(now instant) bool {
 	return len(a.failures)+len(a.pending)+len(a.unanswered)+len(a.known)+len(a.granted)+len(a.refused) == 0 &&
-		now >= a.heldOff && a.settled == nil
+		!a.pauses.any(now) && a.settled == nil
 }
 
 // last appends an element to at most so many.

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 // what is to be done about an attempt.
@@ -42,10 +44,13 @@ type decision struct {
 // part of that is reserved, and of what its source may have under way.
 func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 	now := m.instant(at)
+	if t.nameless {
+		return m.admitSource(cfg, t, decision{}, now)
+	}
 	s := m.lockAccount(t.account)
 	defer s.mu.Unlock()
 	a := s.get(t.account)
-	if now < a.heldOff {
+	if now < a.pauses.until(t.backend) {
 		return decision{what: heldOff}
 	}
 	r := a.refusalOf(t.try)
@@ -82,15 +87,21 @@ func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 		// What is answered from memory, or not at all, does not wait for others of the
 		// source. That is locked for a moment within the account, and never the other
 		// way round.
-		wait, full := m.enter(cfg, t, now)
-		switch {
-		case full:
-			d.what, d.why = refuseNow, ErrCrowded
-		case wait != nil:
-			d.what, d.settled = waitForSource, wait
-		default:
+		if d = m.admitSource(cfg, t, d, now); d.what == askWithin {
 			a.pending = append(a.pending, t.id)
 		}
+	}
+	return d
+}
+
+// admitSource decides whether there is room for an attempt among those of its source,
+// which is all there is to it if only the backend knows the account.
+func (m *memory) admitSource(cfg *Config, t *ticket, d decision, now instant) decision {
+	switch wait, full := m.enter(cfg, t, now); {
+	case full:
+		d.what, d.why = refuseNow, ErrCrowded
+	case wait != nil:
+		d.what, d.settled = waitForSource, wait
 	}
 	return d
 }
@@ -114,8 +125,24 @@ type outcome struct {
 // settle remembers what the backend said.
 func (m *memory) settle(cfg *Config, s *settlement, at time.Time) (o outcome) {
 	now := m.instant(at)
+	if !s.nameless {
+		o = m.settleAccount(cfg, s, now)
+	}
+	if s.hasSource {
+		o.banned = m.settleSource(cfg, s, now)
+	}
+	if w := int64(cfg.Window); w > m.window.Load() {
+		m.window.Store(w)
+	}
+	m.changes.Add(1)
+	return o
+}
+
+// settleAccount remembers it of the account.
+func (m *memory) settleAccount(cfg *Config, s *settlement, now instant) (o outcome) {
 	limit := cfg.AccountFailures - cfg.KnownReserve
 	sh := m.lockAccount(s.account)
+	defer sh.mu.Unlock()
 	a := sh.get(s.account)
 	a.expire(now.add(-cfg.Window))
 	before := len(a.failures)
@@ -127,14 +154,6 @@ func (m *memory) settle(cfg *Config, s *settlement, at time.Time) (o outcome) {
 		o.until = a.until(cfg, limit, now)
 	}
 	sh.dropIf(s.account, a.empty(now))
-	sh.mu.Unlock()
-	if s.hasSource {
-		o.banned = m.settleSource(cfg, s, now)
-	}
-	if w := int64(cfg.Window); w > m.window.Load() {
-		m.window.Store(w)
-	}
-	m.changes.Add(1)
 	return o
 }
 
@@ -149,6 +168,9 @@ func (m *memory) settleSource(cfg *Config, s *settlement, now instant) (banned b
 		banned = src.blame(cfg, s.ticket, now)
 	}
 	if src != nil {
+		if s.result == login.Granted && !s.nameless {
+			src.pardon(s.ticket)
+		}
 		src.leave(cfg, s.id)
 		sh.dropIf(s.source, src.empty(now))
 	}

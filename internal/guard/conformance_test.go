@@ -143,7 +143,7 @@ func (p *play) admit(account, source int) {
 	p.tickets++
 	a := guard.Admission{
 		Ticket: p.tickets, Account: accountID(account), Source: sourceID(source), Home: homeID(account, source),
-		Again: p.rng.IntN(4) == 0, Now: p.now, Window: p.window, AccountFailures: p.budget, KnownReserve: p.reserve,
+		Backend: backendID(p.rng.IntN(2)), Again: p.rng.IntN(4) == 0, Now: p.now, Window: p.window, AccountFailures: p.budget, KnownReserve: p.reserve,
 		SourceFailures: p.sourceFailures, Exempt: p.exempt(source),
 	}
 	want := p.reference.Admit(a)
@@ -170,7 +170,7 @@ func (p *play) settlement(ticket uint64, account, source int) guard.Settlement {
 	return guard.Settlement{
 		Ticket: ticket, Account: accountID(account), Source: sourceID(source), Home: homeID(account, source),
 		Exempt: p.exempt(source), Forgive: p.budget,
-		Pair: [8]byte{byte(p.rng.IntN(5)), 7}, Window: p.window,
+		Pair: [8]byte{0: byte(account), 4: byte(p.rng.IntN(5)), 5: 7}, Window: p.window, Backend: backendID(p.rng.IntN(2)),
 		Stale: p.rng.IntN(3) == 0, SourceFailures: p.sourceFailures, SourceBan: p.ban,
 	}
 }
@@ -207,6 +207,8 @@ func clock(t time.Time) string {
 }
 
 func accountID(n int) guard.ID { return guard.ID{0: 0xa0, 15: byte(n)} }
+
+func backendID(n int) [8]byte { return [8]byte{0: 0xc0, 7: byte(n)} }
 
 func sourceID(n int) [8]byte { return [8]byte{7: byte(n)} }
 

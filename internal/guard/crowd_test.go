@@ -210,7 +210,7 @@ func TestCrowdOrder(t *testing.T) {
 	expect("one has gone")
 	s.leave(cfg, 0)
 	expect("one was right", 2)
-	s.blame(cfg, &ticket{id: 1, pair: shortID{1}}, 0)
+	s.blame(cfg, &ticket{id: 1, guess: shortID{1}}, 0)
 	s.leave(cfg, 1)
 	expect("one was wrong", 2)
 	if turn, _ := s.enter(cfg, 2, 0); turn != nil {
@@ -218,7 +218,7 @@ func TestCrowdOrder(t *testing.T) {
 	}
 	s.leave(cfg, 2)
 	expect("and one was right", 2, 4)
-	s.blame(cfg, &ticket{id: 4, pair: shortID{4}}, 0)
+	s.blame(cfg, &ticket{id: 4, guess: shortID{4}}, 0)
 	expect("banned", 2, 4, 5)
 	s.leave(cfg, 4)
 	if s.crowd != nil {

@@ -168,7 +168,7 @@ func (g *Guard) settle(ctx context.Context, q *inquiry, d decision, v *login.Ver
 	free := d.what == askFreely
 	s := settlement{ticket: &q.ticket, result: v.Result, code: v.Code, suspect: v.Suspect, free: free, claimed: d.claimed,
 		proven: v.Proven, stale: free || d.again, unanswered: v.Unanswered && q.cfg.Answers.lately(now)}
-	if v.Result == login.Throttled {
+	if v.Result == login.Throttled && !q.nameless {
 		s.backoff = min(max(v.Backoff, 0), maxBackoff)
 	}
 	o := g.memory.settle(q.cfg, &s, now)

@@ -28,7 +28,7 @@ func (r Reference) Admit(a Admission) Admitted {
 		s.get(t.account).refused = []refused{{try: t.try, next: never}}
 		s.mu.Unlock()
 	}
-	t.exempt = a.Exempt
+	t.exempt, t.backend = a.Exempt, a.Backend
 	cfg := &Config{AccountFailures: a.AccountFailures, KnownReserve: a.KnownReserve, Window: a.Window, SourceFailures: a.SourceFailures}
 	d := r.m.admit(cfg, t, a.Now)
 	if got.Crowded = d.what == waitForSource; got.Crowded {
@@ -37,7 +37,7 @@ func (r Reference) Admit(a Admission) Admitted {
 	got.Allowed = d.what == askWithin && d.why == nil || d.what == heldOff
 	if d.what == heldOff {
 		s := r.m.lockAccount(t.account)
-		got.HeldOff = r.m.time(s.peek(t.account).heldOff)
+		got.HeldOff = r.m.time(s.peek(t.account).pauses.until(t.backend))
 		s.mu.Unlock()
 	}
 	return got
@@ -46,7 +46,7 @@ func (r Reference) Admit(a Admission) Admitted {
 // Settle says what has come of it.
 func (r Reference) Settle(told Settlement, budget int) {
 	t := referenceTicket(told.Ticket, told.Account, told.Source, told.Home)
-	t.pair, t.exempt = told.Pair, told.Exempt
+	t.guess, t.exempt, t.backend = told.Pair, told.Exempt, told.Backend
 	s := &settlement{ticket: t, stale: told.Stale, result: login.Unavailable, backoff: max(0, told.HeldOff.Sub(told.Now))}
 	switch {
 	case told.Granted:

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -59,12 +60,16 @@ func (f *failover) admit(ctx context.Context, m *memory, q *inquiry, d decision)
 		return nil, false
 	}
 	now := time.Now()
+	budget := q.cfg.AccountFailures
+	if q.nameless {
+		budget = math.MaxInt32 // there is no account to hold
+	}
 	var got Admitted
 	err := l.call(ctx, func(ctx context.Context) (err error) {
 		got, err = l.store.Admit(ctx, Admission{
-			Ticket: q.id, Account: q.account, Source: q.source, Home: q.home, Known: d.known, Again: d.again,
+			Ticket: q.id, Account: q.account, Backend: q.backend, Source: q.source, Home: q.home, Known: d.known, Again: d.again,
 			Now: now, Window: q.cfg.Window,
-			AccountFailures: q.cfg.AccountFailures, KnownReserve: q.cfg.KnownReserve,
+			AccountFailures: budget, KnownReserve: q.cfg.KnownReserve,
 			SourceFailures: q.cfg.SourceFailures, Exempt: q.exempt,
 		})
 		return err
@@ -98,8 +103,8 @@ func (f *failover) settle(ctx context.Context, cfg *Config, s *settlement, now t
 		return
 	}
 	told := Settlement{
-		Ticket: s.id, Account: s.account, Source: s.source, Home: s.home, Pair: s.pair,
-		Granted: s.result == login.Granted, Failed: s.counts(), Stale: s.stale, Exempt: s.exempt, Forgive: cfg.AccountFailures,
+		Ticket: s.id, Account: s.account, Backend: s.backend, Source: s.source, Home: s.home, Pair: s.guess,
+		Granted: s.result == login.Granted && !s.nameless, Failed: s.counts(), Stale: s.stale, Exempt: s.exempt, Forgive: cfg.AccountFailures,
 		Now: now, Window: cfg.Window,
 		SourceFailures: cfg.SourceFailures, SourceBan: cfg.SourceBan,
 	}
@@ -135,10 +140,7 @@ func (f *failover) lift(ctx context.Context, forget func(context.Context, Store)
 func (m *memory) learn(q *inquiry, got Admitted, at time.Time) {
 	now := m.instant(at)
 	if d := got.HeldOff.Sub(at); d > 0 && !got.HeldOff.IsZero() {
-		s := m.lockAccount(q.account)
-		a := s.get(q.account)
-		a.heldOff = max(a.heldOff, now.add(min(d, maxBackoff)))
-		s.mu.Unlock()
+		m.holdOff(&q.ticket, min(d, maxBackoff), at)
 	}
 	if d := got.Banned.Sub(at); d > 0 && !got.Banned.IsZero() && q.hasSource {
 		s := m.lockSource(q.source)

@@ -5,6 +5,8 @@ import "slices"
 // granted is a password that was right.
 type granted struct {
 	pair shortID
+	// token says that it is a token, of which a client has a new one every hour.
+	token bool
 	// tries and exact are how it was spelled, the latest first, and at is when;
 	// never if it has failed since.
 	tries [4]shortID
@@ -29,10 +31,14 @@ func (a *account) grantOf(pair shortID) *granted {
 	return nil
 }
 
-// isLatest says whether a password is the last that was right.
-func (a *account) isLatest(pair shortID) bool {
-	n := len(a.granted)
-	return n > 0 && a.granted[n-1].pair == pair
+// isLatest says whether a password is the last that was right, or a token.
+func (a *account) isLatest(t *ticket) bool {
+	for _, g := range slices.Backward(a.granted) {
+		if g.token == t.token {
+			return g.pair == t.pair
+		}
+	}
+	return false
 }
 
 // freely says whether an attempt may be asked about whatever the budget is, since
@@ -49,7 +55,7 @@ func (a *account) freely(cfg *Config, t *ticket, now instant) (free, claimed, wa
 	case g.again == 0 && slices.Contains(g.tries[:], t.try):
 		return true, false, false
 	case g.again == 0 && now.since(g.failed) < cfg.Window,
-		g.again != 0 && (now < g.again || g.wrong && !a.isLatest(t.pair)):
+		g.again != 0 && (now < g.again || g.wrong && !a.isLatest(t)):
 		return false, false, false
 	case g.asking:
 		return false, false, true
@@ -72,10 +78,10 @@ func (a *account) grant(cfg *Config, t *ticket, now instant) {
 	}
 }
 
-// keep remembers a right password. What is right only once is not kept: it would take
-// the place of passwords.
+// keep remembers a right password, or a token. What is right only once is not kept: it
+// would take the place of passwords. Neither do tokens.
 func (a *account) keep(t *ticket, now instant) {
-	g := granted{pair: t.pair, exact: t.exact, at: now, failed: never}
+	g := granted{pair: t.pair, token: t.token, exact: t.exact, at: now, failed: never}
 	if old := a.grantOf(t.pair); old != nil {
 		g.failed, g.tries = old.failed, old.tries
 	}
@@ -84,7 +90,17 @@ func (a *account) keep(t *ticket, now instant) {
 		g.tries[0] = t.try
 	}
 	a.granted = slices.DeleteFunc(a.granted, func(old granted) bool { return old.pair == t.pair })
-	a.granted = last(a.granted, maxGranted, g)
+	alike := 0
+	for i, old := range slices.Backward(a.granted) {
+		if old.token == t.token {
+			alike++
+		}
+		if alike == maxGranted {
+			a.granted = slices.Delete(a.granted, i, i+1)
+			break
+		}
+	}
+	a.granted = append(a.granted, g)
 	a.refused = slices.DeleteFunc(a.refused, func(r refused) bool { return r.try == t.try })
 }
 

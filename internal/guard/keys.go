@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -50,15 +51,27 @@ type ticket struct {
 	// exact is try with the very name that was typed. Only who types the same
 	// again may be let in without asking. It is all zero if nobody is.
 	exact shortID
+	// guess is what counts against the source: its first half is the account's, and its
+	// second that of pair.
+	guess shortID
+	// backend is the one that is asked.
+	backend shortID
 	// hasSource says that the source is known at all; exempt, that it is never
 	// banned; checkOnly, that no session is wanted; oneTime, that nobody will ever
-	// try the same again.
-	hasSource, exempt, checkOnly, oneTime bool
+	// try the same again; token, that it ends by itself; nameless, that only the
+	// backend knows the account.
+	hasSource, exempt, checkOnly, oneTime, token, nameless bool
 }
+
+// half is how much of a guess is the account's.
+const half = len(shortID{}) / 2
 
 func (k keys) ticket(cfg *Config, a *login.Attempt, checkOnly bool) ticket {
 	name := cfg.Domains.read(a.User)
-	t := ticket{id: newID(), account: k.account(name.account), checkOnly: checkOnly, oneTime: a.OneTime}
+	t := ticket{
+		id: newID(), account: k.account(name.account), backend: k.shared.sum("backend", cfg.Backend).short(), checkOnly: checkOnly,
+		oneTime: a.OneTime, token: slices.Contains(login.TokenMechanisms, a.Mechanism), nameless: a.Nameless,
+	}
 	form := ""
 	if name.delegate && a.Form == login.FormLogin {
 		// Exchange takes some names with a mailbox in them from one command and
@@ -76,6 +89,12 @@ func (k keys) ticket(cfg *Config, a *login.Attempt, checkOnly bool) ticket {
 		t.source = k.source(a.Remote)
 		t.home = k.shared.sum("home", name.name, string(t.source[:])).short()
 	}
+	if t.nameless {
+		// What stands for a name could be typed as one, too.
+		t.account = ID(k.shared.sum("nameless", string(t.source[:])))
+	}
+	copy(t.guess[:half], t.account[:])
+	copy(t.guess[half:], t.pair[half:])
 	return t
 }
 

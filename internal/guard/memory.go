@@ -92,8 +92,8 @@ func (m *memory) liftAccount(id ID) bool {
 	if a == nil {
 		return false
 	}
-	lifted := len(a.failures) > 0 || len(a.unanswered) > 0 || len(a.refused) > 0 || a.heldOff > 0
-	a.failures, a.unanswered, a.refused, a.heldOff = nil, nil, nil, 0
+	lifted := len(a.failures) > 0 || len(a.unanswered) > 0 || len(a.refused) > 0 || len(a.pauses) > 0
+	a.failures, a.unanswered, a.refused, a.pauses = nil, nil, nil, nil
 	a.wake()
 	m.changes.Add(1)
 	return lifted

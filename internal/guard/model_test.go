@@ -2,7 +2,10 @@ package guard
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,9 +27,20 @@ type model struct {
 type modelTry struct {
 	at                    time.Time
 	account, secret, from string
-	counts                bool
-	result                login.Result
-	free, stale           bool
+	// wrong says that it was refused as such, and counts that it is a failure.
+	wrong, counts bool
+	result        login.Result
+	free, stale   bool
+}
+
+// isToken says which secrets are tokens.
+func isToken(secret string) bool { return secret >= "3" }
+
+// wasRight says whether a secret was ever let in.
+func (m *model) wasRight(account, secret string) bool {
+	return slices.ContainsFunc(m.tries, func(t modelTry) bool {
+		return t.account == account && t.secret == secret && t.result == login.Granted
+	})
 }
 
 // decide says what a guard should do, by going through all that ever was.
@@ -49,12 +63,14 @@ func (m *model) decide(account, secret, from string, now time.Time) (what string
 		}
 		if t.result == login.Granted {
 			known = known || t.from == from && from != "" && now.Sub(t.at) < knownFor
-			latest = t.secret == secret
-			if latest {
+			if isToken(t.secret) == isToken(secret) {
+				latest = t.secret == secret
+			}
+			if t.secret == secret {
 				wasRight, failed, wrong, refusals = true, false, false, 0
 			}
 		}
-		if t.secret != secret || !t.counts {
+		if t.secret != secret || !t.wrong {
 			continue
 		}
 		failed, lastFailure = true, t.at
@@ -112,6 +128,7 @@ func (m *model) failures(account string, now time.Time) (n int) {
 
 // settle remembers an attempt.
 func (m *model) settle(t modelTry, backoff time.Duration) {
+	t.counts = t.wrong && !(isToken(t.secret) && m.wasRight(t.account, t.secret))
 	m.tries = append(m.tries, t)
 	if backoff > 0 {
 		m.heldOff[t.account] = t.at.Add(min(backoff, maxBackoff))
@@ -121,8 +138,15 @@ func (m *model) settle(t modelTry, backoff time.Duration) {
 	}
 	pairs := make(map[string]bool)
 	for _, old := range m.tries {
-		if old.counts && old.from == t.from && old.at.After(m.unban[t.from]) && t.at.Sub(old.at) < m.cfg.Window {
+		if old.from != t.from || !old.at.After(m.unban[t.from]) || t.at.Sub(old.at) >= m.cfg.Window {
+			continue
+		}
+		if old.counts {
 			pairs[old.account+" "+old.secret] = true
+		}
+		if old.result == login.Granted {
+			// Who has logged in to an account is forgiven what he got wrong there.
+			maps.DeleteFunc(pairs, func(pair string, _ bool) bool { return strings.HasPrefix(pair, old.account+" ") })
 		}
 	}
 	if len(pairs) >= m.cfg.SourceFailures {
@@ -168,9 +192,14 @@ func TestModel(t *testing.T) {
 				want := what
 				if what == "ask" {
 					want = v.Result.String()
-					m.settle(modelTry{now, account, secret, from, v.Result == login.Denied || v.Suspect, v.Result, free, stale}, v.Backoff)
+					m.settle(modelTry{at: now, account: account, secret: secret, from: from, wrong: v.Result == login.Denied || v.Suspect,
+						result: v.Result, free: free, stale: stale}, v.Backoff)
 				}
-				if got := w.open(account, secret, from); got != want {
+				a := attempt(account, secret, from)
+				if isToken(secret) {
+					a.Mechanism = login.XOAuth2
+				}
+				if got := word(w.Open(t.Context(), w.cfg, a, w.backend(a))); got != want {
 					t.Fatalf("seed %d, step %d, after %s: %s with %s from %q: %s, want %s", seed, step, sinceStart(), account, secret, from, got, want)
 				}
 			}

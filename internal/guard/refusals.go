@@ -33,7 +33,7 @@ func (a *account) refuse(t *ticket, code imap.ResponseCode, now instant) {
 	if old := a.refusalOf(t.try); old != nil {
 		r.times += old.times
 	}
-	if a.isLatest(t.pair) {
+	if a.isLatest(t) {
 		r.next = now.add(grantedAgain)
 	} else {
 		r.next = now.add(refusedAgain[min(r.times, len(refusedAgain))-1])

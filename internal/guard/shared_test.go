@@ -177,7 +177,7 @@ func TestSharedOutage(t *testing.T) {
 func TestStoreExaggerates(t *testing.T) {
 	shared(t, func(t *testing.T, w *world, _ *Guard, s *fakeStore, _ *messages) {
 		far := time.Now().Add(100 * 365 * 24 * time.Hour)
-		s.heldOff[w.keys.account("alice")] = far
+		s.heldOff[fakePause{w.keys.account("alice"), w.keys.ticket(w.cfg, attempt("alice", "", ""), false).backend}] = far
 		s.banned[w.keys.source(attempt("", "", thief).Remote)] = far
 		w.expect("held off", "alice", "right", home)
 		w.expect("banned", "bob", "bobs", thief)

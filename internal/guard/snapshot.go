@@ -18,8 +18,13 @@ type AccountSnapshot struct {
 	ID       ID
 	Failures []FailureSnapshot
 	Known    []KnownSnapshot
-	// HeldOff is until when the backend wants to be left alone with the user.
-	HeldOff int64
+	Pauses   []PauseSnapshot
+}
+
+// PauseSnapshot is until when a backend wants to be left alone with the user.
+type PauseSnapshot struct {
+	Backend [8]byte
+	Until   int64
 }
 
 // FailureSnapshot is one wrong password that reached the backend.
@@ -82,10 +87,12 @@ func (m *memory) snapshot(at time.Time) *Snapshot {
 			for _, k := range a.known {
 				s.Known = append(s.Known, KnownSnapshot{k.home, began + int64(k.at)})
 			}
-			if now < a.heldOff {
-				s.HeldOff = began + int64(a.heldOff)
+			for _, p := range a.pauses {
+				if now < p.until {
+					s.Pauses = append(s.Pauses, PauseSnapshot{p.backend, began + int64(p.until)})
+				}
 			}
-			if len(s.Failures) > 0 || len(s.Known) > 0 || s.HeldOff > 0 {
+			if len(s.Failures)+len(s.Known)+len(s.Pauses) > 0 {
 				out.Accounts = append(out.Accounts, s)
 			}
 			return true
@@ -131,8 +138,8 @@ func (m *memory) restore(in *Snapshot, at time.Time) {
 		for _, k := range s.Known[max(0, len(s.Known)-maxKnown):] {
 			a.known = last(a.known, maxKnown, known{k.Source, past(k.At)})
 		}
-		if s.HeldOff > 0 {
-			a.heldOff = max(a.heldOff, end(s.HeldOff, maxBackoff))
+		for _, p := range s.Pauses[max(0, len(s.Pauses)-maxPauses):] {
+			a.pauses.add(p.Backend, end(p.Until, maxBackoff), now)
 		}
 		sh.mu.Unlock()
 	}

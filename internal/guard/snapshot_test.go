@@ -137,11 +137,12 @@ func TestRestoreGarbage(t *testing.T) {
 		id := w.keys.account("alice")
 		at := attempt("", "", thief).Remote
 		source := w.keys.source(at)
+		backend := w.keys.ticket(w.cfg, attempt("alice", "", thief), false).backend
 		var s Snapshot
 		times := []int64{0, -1, 1, math.MinInt64, math.MaxInt64, time.Now().UnixMilli(), time.Now().Add(1000 * time.Hour).UnixMilli()}
 		for i := range 3000 {
 			when := times[i%len(times)]
-			s.Accounts = append(s.Accounts, AccountSnapshot{ID: id, HeldOff: when, Failures: []FailureSnapshot{{Ticket: uint64(i / 2), At: when}}, Known: []KnownSnapshot{{At: when}}})
+			s.Accounts = append(s.Accounts, AccountSnapshot{ID: id, Pauses: []PauseSnapshot{{Backend: [8]byte{byte(i), byte(i >> 8)}, Until: when}, {Backend: backend, Until: when}}, Failures: []FailureSnapshot{{Ticket: uint64(i / 2), At: when}}, Known: []KnownSnapshot{{At: when}}})
 			s.Sources = append(s.Sources, SourceSnapshot{ID: source, Banned: when, Pairs: []KnownSnapshot{{At: when}}})
 		}
 		many := AccountSnapshot{ID: id}
@@ -155,8 +156,8 @@ func TestRestoreGarbage(t *testing.T) {
 		w.Restore(new(Snapshot))
 
 		a := w.memory.lockAccount(id).peek(id)
-		if len(a.failures) > maxRestored || len(a.known) > maxKnown {
-			t.Errorf("%d failures and %d sources of one account", len(a.failures), len(a.known))
+		if len(a.failures) > maxRestored || len(a.known) > maxKnown || len(a.pauses) > maxPauses {
+			t.Errorf("%d failures, %d sources and %d backends of one account", len(a.failures), len(a.known), len(a.pauses))
 		}
 		for i, f := range a.failures {
 			if f.at > w.memory.instant(time.Now()) || i > 0 && f.at < a.failures[i-1].at {
@@ -208,7 +209,7 @@ func TestClockSet(t *testing.T) {
 func FuzzRestore(f *testing.F) {
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(Snapshot{
-		Accounts: []AccountSnapshot{{Failures: []FailureSnapshot{{1, [8]byte{}, 2, true}}, Known: []KnownSnapshot{{At: 3}}, HeldOff: 4}},
+		Accounts: []AccountSnapshot{{Failures: []FailureSnapshot{{1, [8]byte{}, 2, true}}, Known: []KnownSnapshot{{At: 3}}, Pauses: []PauseSnapshot{{Until: 4}}}},
 		Sources:  []SourceSnapshot{{Pairs: []KnownSnapshot{{At: 5}}, Banned: math.MaxInt64}},
 	}); err != nil {
 		f.Fatal(err)

@@ -21,8 +21,8 @@ type pair struct {
 // again counts once.
 func (s *source) blame(cfg *Config, t *ticket, now instant) (banned bool) {
 	s.expire(now.add(-cfg.Window))
-	s.pairs = slices.DeleteFunc(s.pairs, func(p pair) bool { return p.mac == t.pair })
-	s.pairs = last(s.pairs, cfg.SourceFailures, pair{t.pair, now})
+	s.pairs = slices.DeleteFunc(s.pairs, func(p pair) bool { return p.mac == t.guess })
+	s.pairs = last(s.pairs, cfg.SourceFailures, pair{t.guess, now})
 	if len(s.pairs) < cfg.SourceFailures || t.exempt || now < s.banned {
 		return false
 	}
@@ -30,6 +30,11 @@ func (s *source) blame(cfg *Config, t *ticket, now instant) (banned bool) {
 	s.pairs = nil
 	s.crowd.dismiss()
 	return true
+}
+
+// pardon takes back what the source got wrong of an account to which it has logged in.
+func (s *source) pardon(t *ticket) {
+	s.pairs = slices.DeleteFunc(s.pairs, func(p pair) bool { return [half]byte(p.mac[:half]) == [half]byte(t.guess[:half]) })
 }
 
 // expire drops wrong logins from before a time.

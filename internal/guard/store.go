@@ -36,6 +36,8 @@ type Admission struct {
 	// if that is not known.
 	Account ID
 	Source  [8]byte
+	// Backend is the one that is asked.
+	Backend [8]byte
 	// Home is the source as the account knows it; the like from the same source
 	// for another user who shares the account is different. It is all zero if the
 	// source is not known.
@@ -64,7 +66,7 @@ type Admitted struct {
 	Crowded bool
 	// Banned is until when the source is banned; zero if it is not.
 	Banned time.Time
-	// HeldOff is until when the backend wants to be left alone with the user;
+	// HeldOff is until when this backend wants to be left alone with the user;
 	// zero if it does not.
 	HeldOff time.Time
 }
@@ -77,10 +79,13 @@ type Settlement struct {
 	Ticket  uint64
 	Account ID
 	Source  [8]byte
+	// Backend is the one that was asked.
+	Backend [8]byte
 	// Home is as in the Admission.
 	Home [8]byte
-	// Pair is the account with the password, as it counts against the source.
-	// It means nothing to other instances.
+	// Pair is the account with the password, as it counts against the source. Its
+	// first four bytes are the account's; the others mean nothing to other instances.
+	// What is Granted takes back what counts of the same account.
 	Pair [8]byte
 	// Granted and Failed say how it counts; neither is for an attempt that
 	// counts not at all.

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,12 +17,18 @@ type fakeStore struct {
 	// trouble is asked before everything; nil is none.
 	trouble  func(context.Context) error
 	failures map[ID]map[uint64]fakeFailure
-	heldOff  map[ID]time.Time
+	heldOff  map[fakePause]time.Time
 	pairs    map[shortID]map[shortID]time.Time
 	banned   map[shortID]time.Time
 	admits   int
 	settles  int
 	merges   int
+}
+
+// fakePause is who is to be left alone, by whom.
+type fakePause struct {
+	account ID
+	backend [8]byte
 }
 
 type fakeFailure struct {
@@ -34,7 +41,7 @@ type fakeFailure struct {
 
 func newFakeStore() *fakeStore {
 	return &fakeStore{
-		failures: make(map[ID]map[uint64]fakeFailure), heldOff: make(map[ID]time.Time),
+		failures: make(map[ID]map[uint64]fakeFailure), heldOff: make(map[fakePause]time.Time),
 		pairs: make(map[shortID]map[shortID]time.Time), banned: make(map[shortID]time.Time),
 	}
 }
@@ -75,7 +82,7 @@ func (s *fakeStore) Admit(ctx context.Context, a Admission) (Admitted, error) {
 	if !a.Known {
 		limit -= a.KnownReserve
 	}
-	got := Admitted{Allowed: len(of) < limit, Banned: s.banned[a.Source], HeldOff: s.heldOff[a.Account]}
+	got := Admitted{Allowed: len(of) < limit, Banned: s.banned[a.Source], HeldOff: s.heldOff[fakePause{a.Account, a.Backend}]}
 	guess := a.Source != shortID{} && !a.Exempt
 	if n := s.underWay(a.Source); guess && got.Allowed && n > 0 && len(s.pairs[a.Source])+n >= a.SourceFailures {
 		got.Allowed, got.Crowded = false, true
@@ -114,7 +121,7 @@ func (s *fakeStore) Settle(ctx context.Context, t Settlement) error {
 	of := s.of(t.Account)
 	delete(of, t.Ticket)
 	if !t.HeldOff.IsZero() {
-		s.heldOff[t.Account] = t.HeldOff
+		s.heldOff[fakePause{t.Account, t.Backend}] = t.HeldOff
 	}
 	if t.Granted {
 		for ticket, f := range of {
@@ -122,6 +129,7 @@ func (s *fakeStore) Settle(ctx context.Context, t Settlement) error {
 				delete(of, ticket)
 			}
 		}
+		maps.DeleteFunc(s.pairs[t.Source], func(p shortID, _ time.Time) bool { return [4]byte(p[:4]) == [4]byte(t.Pair[:4]) })
 	}
 	if !t.Failed {
 		return nil
@@ -167,7 +175,7 @@ func (s *fakeStore) LiftAccount(ctx context.Context, account ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.failures, account)
-	delete(s.heldOff, account)
+	maps.DeleteFunc(s.heldOff, func(p fakePause, _ time.Time) bool { return p.account == account })
 	return nil
 }
 

@@ -16,28 +16,12 @@ func (g *Guard) vouched(ctx context.Context, q *inquiry) login.Verdict {
 	if q.hasSource && !q.exempt && g.memory.banned(q.source, now) {
 		return refusal(ErrBanned)
 	}
-	if g.memory.heldOff(q.account, now) {
+	if g.memory.heldOff(&q.ticket, now) {
 		return refusal(ErrHeldOff)
 	}
 	v := q.ask(ctx, true)
 	if v.Result == login.Throttled && v.Backoff > 0 {
-		g.memory.holdOff(q.account, min(v.Backoff, maxBackoff), time.Now())
+		g.memory.holdOff(&q.ticket, min(v.Backoff, maxBackoff), time.Now())
 	}
 	return v
-}
-
-// heldOff says whether the backend wants to be left alone with an account.
-func (m *memory) heldOff(id ID, at time.Time) bool {
-	s := m.lockAccount(id)
-	defer s.mu.Unlock()
-	a := s.peek(id)
-	return a != nil && m.instant(at) < a.heldOff
-}
-
-// holdOff leaves the backend alone with an account for a while.
-func (m *memory) holdOff(id ID, d time.Duration, at time.Time) {
-	s := m.lockAccount(id)
-	defer s.mu.Unlock()
-	a := s.get(id)
-	a.heldOff = max(a.heldOff, m.instant(at).add(d))
 }

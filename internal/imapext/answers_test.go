@@ -19,7 +19,7 @@ func answerAll(ln net.Listener, answer string) {
 	defer func() { _ = conn.Close() }()
 	br := bufio.NewReader(conn)
 	for range 200 {
-		_ = conn.SetDeadline(time.Now().Add(50 * time.Millisecond))
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
 		line, err := br.ReadString('\n')
 		if err != nil {
 			return

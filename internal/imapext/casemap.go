@@ -15,6 +15,7 @@ const replacement = "\uFFFD"
 // by byte (RFC 5051 section 2): in title case, and decomposed. Bytes that are no UTF-8
 // become one replacement character, however many they are, as in Dovecot.
 func appendCasemap(dst, text []byte) []byte {
+	begin := len(dst)
 	for len(text) > 0 {
 		if b := text[0]; b < utf8.RuneSelf {
 			if 'a' <= b && b <= 'z' {
@@ -26,7 +27,7 @@ func appendCasemap(dst, text []byte) []byte {
 		r, n := utf8.DecodeRune(text)
 		text = text[n:]
 		if r == utf8.RuneError && n == 1 {
-			if !bytes.HasSuffix(dst, []byte(replacement)) {
+			if !bytes.HasSuffix(dst[begin:], []byte(replacement)) {
 				dst = append(dst, replacement...)
 			}
 			continue

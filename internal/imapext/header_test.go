@@ -60,6 +60,11 @@ func TestRecord(t *testing.T) {
 	if r.id != id("<1@x>") || r.references() != 2 || r.reference(0) != id("<2@x>") || r.reference(1) != id("<3@x>") || !r.reply || r.dated {
 		t.Errorf("got %+v", r)
 	}
+	var bytes record
+	w.header(&bytes, []byte("From: \xe4 <a@b>\r\nTo: \xdf x <c@d>\r\n\r\n"))
+	if from, to := bytes.text(keyDisplayFrom), bytes.text(keyDisplayTo); from != "\uFFFD" || to != "\uFFFD X" {
+		t.Errorf("got %q and %q", from, to)
+	}
 	arrival := &record{has: hasArrival, arrival: 7}
 	both := arrival.with(&r)
 	if both.has != hasArrival|hasHeader || both.sent() != 7 || both.text(keySubject) != "X" || both.with(arrival) != both || arrival.with(both) != both {

@@ -12,6 +12,10 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
+// relayTimeout is how long a client may take for each of its answers, within the login
+// timeout: a backend waits with it.
+const relayTimeout = 30 * time.Second
+
 // maxMessageLine bounds a line with a message of a relayed exchange, in base64.
 const maxMessageLine = (login.MaxMessage + 2) / 3 * 4
 
@@ -19,7 +23,8 @@ const maxMessageLine = (login.MaxMessage + 2) / 3 * 4
 // client through it, on the goroutine of the conversation.
 type relaying struct {
 	front *front
-	// reached says that the client has been heard, and so a backend asked.
+	// reached says that a backend has been asked: the client has been heard, or has seen
+	// a challenge.
 	reached bool
 	// ended is why there is no more to the exchange; nil if the client did nothing
 	// to end it.
@@ -42,7 +47,7 @@ func (f *front) relay(ctx context.Context, cmd *command, mechanism string, initi
 		}
 	}()
 	if x.ended == nil && verdict.Final != nil {
-		x.finish(verdict)
+		x.finish(ctx, verdict)
 	}
 	switch {
 	case errors.Is(x.ended, login.ErrCancelled):
@@ -58,6 +63,8 @@ func (f *front) relay(ctx context.Context, cmd *command, mechanism string, initi
 // ask puts a challenge of the backend to the client and returns the answer. It is
 // Ask of login.Relay.
 func (x *relaying) ask(ctx context.Context, challenge []byte) ([]byte, error) {
+	// Our own invitation to begin is nil.
+	x.reached = x.reached || challenge != nil
 	line, err := x.put(ctx, challenge)
 	if err == nil && string(line) == "*" {
 		err = login.ErrCancelled
@@ -70,8 +77,12 @@ func (x *relaying) ask(ctx context.Context, challenge []byte) ([]byte, error) {
 	}
 	if err != nil {
 		// If only the exchange is over, the client has not ended it.
-		if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
-			x.ended = err
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil, err
+		}
+		x.ended = err
+		if !errors.Is(err, login.ErrMessage) && !errors.Is(err, login.ErrCancelled) {
+			err = fmt.Errorf("%w: %w", login.ErrCancelled, err) // it has gone, or says nothing
 		}
 		return nil, err
 	}
@@ -80,12 +91,19 @@ func (x *relaying) ask(ctx context.Context, challenge []byte) ([]byte, error) {
 }
 
 // put sends a challenge and returns the line that the client answers with, which is
-// valid until the next is read. It returns when ctx is done.
+// valid until the next is read. It returns when ctx is done, or relayTimeout has passed.
 func (x *relaying) put(ctx context.Context, challenge []byte) ([]byte, error) {
 	f := x.front
 	f.printf("+ %s", base64.StdEncoding.EncodeToString(challenge))
 	if err := f.flush(); err != nil {
 		return nil, err
+	}
+	deadline := time.Now().Add(relayTimeout)
+	if f.deadline.Before(deadline) {
+		deadline = f.deadline
+	}
+	if err := f.conn.SetReadDeadline(deadline); err != nil {
+		return nil, fmt.Errorf("setting a deadline: %w", err)
 	}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -108,8 +126,8 @@ func (x *relaying) put(ctx context.Context, challenge []byte) ([]byte, error) {
 
 // finish tells the client what the backend said last, which is due before the verdict
 // is. What it answers means nothing, but that it does not want to be let in.
-func (x *relaying) finish(v login.Verdict) {
-	line, err := x.put(context.Background(), v.Final)
+func (x *relaying) finish(ctx context.Context, v login.Verdict) {
+	line, err := x.put(ctx, v.Final)
 	if err == nil && string(line) == "*" {
 		err = login.ErrCancelled
 	}

@@ -216,6 +216,7 @@ func TestRelayEnded(t *testing.T) {
 		{"cancelled before anything was said", []string{"a1 AUTHENTICATE SCRAM-SHA-256", "+ ", "*", cancelled}, nil, false, login.ErrCancelled},
 		{"cancelled instead of the proof", []string{"a1 AUTHENTICATE SCRAM-SHA-256 " + b64(scramFirst), "+ " + b64(scramServer), "*", cancelled},
 			[]string{scramFirst}, true, login.ErrCancelled},
+		{"cancelled at a challenge that comes first", []string{"a1 AUTHENTICATE CRAM-MD5", "+ " + b64(scramServer), "*", cancelled}, []string{""}, true, login.ErrCancelled},
 		{"cancelled at the signature", []string{"a1 AUTHENTICATE SCRAM-SHA-256 " + b64(scramFirst), "+ " + b64(scramServer), b64(scramProof), "+ " + b64(scramFinal), "*", cancelled},
 			[]string{scramFirst, scramProof}, true, nil},
 		{"no base64", []string{"a1 AUTHENTICATE SCRAM-SHA-256 " + b64(scramFirst), "+ " + b64(scramServer), "???", invalid}, []string{scramFirst}, false, login.ErrMessage},

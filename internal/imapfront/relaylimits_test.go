@@ -15,15 +15,48 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
-// TestRelayTimes pins how long a client may take, and that it goes on after a backend
-// that does not wait for as long.
+// TestRelayTimes pins how long a client may take for each answer and for all of them, and
+// that it goes on after a backend that does not wait for as long.
 func TestRelayTimes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &relayed{challenges: []string{scramServer}}
+	for name, tc := range map[string]struct {
+		pauses []time.Duration
+		within time.Duration
+	}{
+		"an answer":   {[]time.Duration{relayTimeout - 1}, relayTimeout},
+		"the first":   {nil, relayTimeout},
+		"all of them": {[]time.Duration{relayTimeout - 1, relayTimeout - 1}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &relayed{challenges: []string{"", ""}}
+				p := r.setup(func(c *Config) { c.LoginTimeout = 2 * relayTimeout }).pipe(t)
+				p.expect(relayGreeting)
+				p.ask("a1 AUTHENTICATE GSSAPI", "+ ")
+				for _, pause := range tc.pauses {
+					time.Sleep(pause)
+					p.ask(b64("\x60ticket"), "+ ")
+				}
+				start := time.Now()
+				p.closed("* BYE Disconnected for inactivity.")
+				if took := time.Since(start); took != tc.within {
+					t.Errorf("it may take %s, want %s", took, tc.within)
+				}
+				if len(tc.pauses) > 0 && !errors.Is(r.err, login.ErrCancelled) {
+					t.Errorf("the backend heard %v", r.err)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // the last words wait for as long
+		r := &relayed{verdict: login.Verdict{Result: login.Granted, Final: []byte(scramFinal)}}
 		p := r.setup(nil).pipe(t)
 		p.expect(relayGreeting)
-		p.ask("a1 AUTHENTICATE SCRAM-SHA-256 "+b64(scramFirst), "+ "+b64(scramServer))
+		p.ask("a1 AUTHENTICATE XOAUTH2 "+b64(xoauth2), "+ "+b64(scramFinal))
+		start := time.Now()
 		p.closed("* BYE Disconnected for inactivity.")
+		if took := time.Since(start); took != relayTimeout {
+			t.Errorf("it may take %s, want %s", took, relayTimeout)
+		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		r := &relayed{challenges: []string{scramServer}, deadline: time.Second}

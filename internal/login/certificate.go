@@ -23,8 +23,8 @@ const (
 )
 
 // separators part a user's name from a domain or a mailbox; which, backends do not
-// agree on.
-const separators = `@\/*`
+// agree on. To some, % is another @.
+const separators = `@\/*%`
 
 // ErrCertificate says that a certificate does not have what a template needs, or has
 // more than one of it.
@@ -75,7 +75,7 @@ func (t *CertificateTemplate) Expand(cert *x509.Certificate) (string, error) {
 		b.WriteString(value)
 	}
 	name := b.String()
-	if !isPlainName(name) || IsDelegate(name) || strings.Contains(name, "*") || strings.Count(name, "@") > 1 {
+	if !isPlainName(name) || IsDelegate(name) || strings.ContainsAny(name, "*%") || strings.Count(name, "@") > 1 {
 		return "", fmt.Errorf("%w: the name has a character that cannot be seen, or could be read in more than one way", ErrCertificate)
 	}
 	return name, nil

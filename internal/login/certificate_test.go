@@ -65,12 +65,14 @@ func TestCertificateTemplate(t *testing.T) {
 		{email, nil, one("bob/alice@example.org"), nil, ""},
 		{email, nil, one(`CORP\alice@example.org`), nil, ""},
 		{email, nil, one("alice*admin@example.org"), nil, ""},
+		{email, nil, one("bob%example.com@example.org"), nil, ""},
 		{before, one("alice"), nil, nil, ""},
 		{before, one("a@b@c"), nil, nil, ""},
 		{name, one("a@b@c"), nil, nil, ""},
 		{name, one("alice/shared"), nil, nil, ""},
 		{name, one(`CORP\alice\shared`), nil, nil, ""},
 		{name, one("alice*admin"), nil, nil, ""},
+		{name, one("bob%example.com"), nil, nil, ""},
 		{name + "@example.org", one("alice@evil.example"), nil, nil, ""},
 		{`CORP\` + name, one(`x\alice`), nil, nil, ""},
 		{`CORP\` + name, one("alice/shared"), nil, nil, ""},
@@ -142,6 +144,7 @@ func TestDelegateTemplate(t *testing.T) {
 		{slash, "alice", `CORP\shared`, ""},
 		{slash, "alice", "shared/x", ""},
 		{slash, "alice", "x*admin", ""},
+		{slash, "alice", "x%example.com", ""},
 		{"{imap.user.domain}|{imap.user.local}|{imap.authzid}", "alice", "shared", ""},
 	} {
 		template, err := ParseDelegateTemplate(tc.template)

@@ -52,8 +52,10 @@ type Attempt struct {
 	// Service is what the client wants to use: "imap", or the service= of the
 	// auth protocol, such as "smtp".
 	Service string
-	// User is the authentication identity as it was typed.
-	User string
+	// User is the authentication identity as it was typed. If Nameless is set, only the
+	// backend knows it, and User is what is shown instead, with the address.
+	User     string
+	Nameless bool
 	// AuthzID is the authorization identity of SASL PLAIN (RFC 4616). It is
 	// empty if the client named none, or the same as User.
 	AuthzID string

@@ -53,9 +53,9 @@ type Relay struct {
 	// there was none, which is not the same as an empty one.
 	Initial []byte
 	// Ask passes a challenge of the backend on to the client and returns the answer.
-	// Its error is ErrCancelled, or wraps it, if the client wants no more; ErrMessage
-	// if its answer was no message at all. Any other is the end of the client, or of
-	// ctx.
+	// Its error is ErrCancelled, or wraps it, if the client wants no more, has gone or
+	// says nothing; ErrMessage if its answer was no message at all. Any other is not the
+	// client's doing, such as the end of ctx.
 	Ask func(ctx context.Context, challenge []byte) ([]byte, error)
 	// Watch reads what the client says.
 	Watch Watcher
@@ -162,18 +162,18 @@ func (a *Attempt) oneTime() { a.Secret, a.OneTime = Secret(rand.Text()), true }
 // it can be counted: who has not said his name is known by his address.
 func (a *Attempt) Unproven() {
 	if a.User == "" {
-		a.User = a.nameless()
+		a.nameless()
 	}
 	a.oneTime()
 }
 
-// nameless is the name of somebody whose name only the backend knows. It has no @ and
-// no slash, which would have all of them share an account.
-func (a *Attempt) nameless() string {
-	if !a.Remote.IsValid() {
-		return a.Mechanism + ":unknown"
+// nameless fills in what is shown of somebody whose name only the backend knows.
+func (a *Attempt) nameless() {
+	addr := "unknown"
+	if a.Remote.IsValid() {
+		addr = a.Remote.Unmap().WithZone("").String()
 	}
-	return a.Mechanism + ":" + a.Remote.Unmap().WithZone("").String()
+	a.User, a.AuthzID, a.Nameless = a.Mechanism+":"+addr, "", true
 }
 
 // IsRelayed says whether a mechanism is one that is relayed.

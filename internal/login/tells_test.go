@@ -34,3 +34,50 @@ func TestTells(t *testing.T) {
 		}
 	}
 }
+
+func TestTellsCertified(t *testing.T) {
+	const (
+		email, before, domain = "{imap.certificate.email}", "{imap.certificate.email.local}", "{imap.certificate.email.domain}"
+		name, host            = "{imap.certificate.common_name}", "{imap.certificate.dns}"
+		user, local           = "{imap.user}", "{imap.user.local}"
+	)
+	for _, tc := range []struct {
+		template, of string
+		want         bool
+	}{
+		{user, email, true},
+		{user, name, true},
+		{`CORP\` + user, email, true},
+		{local, before, true},
+		{local, before + "@example.org", true},
+		{`CORP\` + local, before + "@example.org", true},
+		{local, name + "@example.org", true},
+		{local, host, true},
+		{local, host + ".", true},
+		{local, `CORP\` + before, true},
+		{local, `CORP\` + email, true},
+		{local, before + "." + domain, true},
+
+		{local, email, false},
+		{local, "x" + email, false},
+		{local, email + "x", false},
+		{local, name, false},
+		{local, before + "@" + domain, false},
+		{local, domain + `\` + before, false},
+		{local, "a@" + host, false},
+		{"{imap.user.domain}", email, false},
+		{"{imap.user.local}@{imap.user.domain}", email, false},
+	} {
+		template, err := ParseTemplate(tc.template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		of, err := ParseCertificateTemplate(tc.of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := template.TellsCertified(of); got != tc.want {
+			t.Errorf("%s of %s: %v, want %v", tc.template, tc.of, got, tc.want)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package login
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // watcher returns who reads the client's messages of a mechanism, and fills in the
 // attempt; nil for a mechanism that is not relayed.
@@ -40,7 +43,8 @@ func (e *ending) Next(message []byte) (proof bool, err error) {
 }
 
 // names fills in who the client is, and who it wants to be. The names go to the
-// backend as they are, often long before the proof.
+// backend as they are, often long before the proof. They are kept for as long as the
+// session is, and would keep the whole message with them if they were parts of it.
 func (a *Attempt) names(user, authzID string) error {
 	if authzID == user {
 		authzID = ""
@@ -49,6 +53,6 @@ func (a *Attempt) names(user, authzID string) error {
 	if named.Check() != nil {
 		return fmt.Errorf("%w: a name is %w", ErrMessage, ErrUnsafe)
 	}
-	a.User, a.AuthzID = user, authzID
+	a.User, a.AuthzID = strings.Clone(user), strings.Clone(authzID)
 	return nil
 }

@@ -97,7 +97,7 @@ func ntlmText(message []byte, at int, wide bool) (string, bool) {
 
 // gssapiWatcher reads Kerberos in GSSAPI (RFC 4752). The last message is wrapped, and
 // has whom the client wants to be, if that is somebody else than the ticket says. Who
-// that is only the backend knows. So the name is one for the address.
+// that is only the backend knows.
 type gssapiWatcher struct{ attempt *Attempt }
 
 // Next implements Watcher. What is not wrapped belongs to the making of a context.
@@ -114,7 +114,8 @@ func (w *gssapiWatcher) Next(message []byte) (proof bool, err error) {
 	}
 	name := string(plain[nameAt:])
 	if name == "" {
-		name = w.attempt.nameless()
+		w.attempt.nameless()
+		return true, nil
 	}
 	if err := w.attempt.names(name, ""); err != nil {
 		return false, err

@@ -1,15 +1,18 @@
 package oauthlogin
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -54,8 +57,9 @@ type Config struct {
 	// DialTimeout bounds the connecting. 0 means no bound but that of the context.
 	DialTimeout time.Duration
 
-	// host is the host of the URL.
-	host string
+	// url is the URL, and dial connects to its host.
+	url  *url.URL
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // isTenant is what a tenant may look like: an ID, or a domain.
@@ -81,9 +85,9 @@ func (cfg *Config) validate() error {
 	placed := strings.Contains(cfg.URL, TenantPlaceholder)
 	switch {
 	case placed && len(cfg.Tenants) == 0:
-		return fmt.Errorf("token_url %s: it has a place for a tenant; say with the option tenant which domain has which", cfg.URL)
+		return fmt.Errorf("token_url %s: it has a place for a tenant; say with the option tenant which domain has which", cfg.shown())
 	case !placed && len(cfg.Tenants) > 0:
-		return fmt.Errorf("token_url %s: there is a tenant for a domain, but no %s in the URL where it belongs", cfg.URL, TenantPlaceholder)
+		return fmt.Errorf("token_url %s: there is a tenant for a domain, but no %s in the URL where it belongs", cfg.shown(), TenantPlaceholder)
 	}
 	for domain, tenant := range cfg.Tenants {
 		if domain == "" || domain != strings.ToLower(domain) || !isTenant(domain) {
@@ -100,24 +104,40 @@ func (cfg *Config) validateURL() error {
 	if cfg.URL == "" {
 		return errors.New("token_url is missing: it is where tokens are got")
 	}
-	const place = "imap-tenant-place"
 	u, err := url.Parse(strings.ReplaceAll(cfg.URL, TenantPlaceholder, place))
 	if err != nil {
 		return errors.New("token_url: not a URL such as https://login.example.org/token")
 	}
+	cfg.url = u
 	switch {
 	case u.User != nil:
 		return errors.New("token_url: a user does not belong there; use client_id and client_secret")
-	case u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
-		return fmt.Errorf("token_url %s: not a URL such as https://login.example.org/token", cfg.URL)
+	case u.Hostname() == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
+		return fmt.Errorf("token_url %s: not a URL such as https://login.example.org/token", cfg.shown())
+	case strings.ContainsFunc(u.Host, isNotASCII):
+		return fmt.Errorf("token_url %s: letters beyond ASCII in the name of its host must be in their xn-- form", cfg.shown())
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return fmt.Errorf("token_url %s: passwords would go there in clear text; it must begin with https://", cfg.URL)
+		return fmt.Errorf("token_url %s: passwords would go there in clear text; it must begin with https://", cfg.shown())
 	case strings.Contains(u.Host+u.RawQuery, place):
-		return fmt.Errorf("token_url %s: %s can be used in the path only", cfg.URL, TenantPlaceholder)
+		return fmt.Errorf("token_url %s: %s can be used in the path only", cfg.shown(), TenantPlaceholder)
 	}
-	cfg.host = u.Host
 	return nil
 }
+
+// place stands for TenantPlaceholder where that could not be.
+const place = "imap-tenant-place"
+
+// shown is the URL as an error may quote it: there may be a secret in its query, and in
+// what is none.
+func (cfg *Config) shown() string {
+	if cfg.url.Host == "" {
+		return "(without a host)"
+	}
+	u := url.URL{Scheme: cfg.url.Scheme, Host: cfg.url.Host, Path: cfg.url.Path}
+	return strings.ReplaceAll(u.String(), place, TenantPlaceholder)
+}
+
+func isNotASCII(r rune) bool { return r >= utf8.RuneSelf }
 
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)

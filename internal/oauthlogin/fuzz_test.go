@@ -1,8 +1,11 @@
 package oauthlogin
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,16 +13,19 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
-// answerer is an endpoint that has one answer.
-type answerer struct {
-	status     int
-	kind, body string
-}
-
-// RoundTrip implements http.RoundTripper.
-func (a answerer) RoundTrip(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: a.status, Header: http.Header{"Content-Type": {a.kind}, "Retry-After": {a.body}},
-		Body: io.NopCloser(strings.NewReader(a.body)), Request: r}, nil
+// answers connects to an endpoint that reads a question and gives one answer, and hangs up.
+func answers(answer string) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go func() {
+			defer theirs.Close()
+			if r, err := http.ReadRequest(bufio.NewReader(theirs)); err == nil {
+				_, _ = io.Copy(io.Discard, r.Body)
+				_, _ = io.WriteString(theirs, answer)
+			}
+		}()
+		return ours, nil
+	}
 }
 
 // FuzzAnswer pins that whatever an endpoint answers, what comes of it is a token that
@@ -32,12 +38,13 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(429, "text/plain", "120")
 	f.Add(503, "text/html", "<html>")
 	f.Fuzz(func(t *testing.T, status int, kind, body string) {
-		s, err := New(config("https://login.example.org/token"))
+		s, err := New(config("http://127.0.0.1/token"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		const mark = "Nobody-Else-Says-This"
-		s.client.Transport = answerer{status, kind, strings.ReplaceAll(body, testSecret, mark)}
+		body = strings.ReplaceAll(body, testSecret, mark)
+		s.cfg.dial = answers(fmt.Sprintf("HTTP/1.1 %03d %s\r\nContent-Type: %s\r\nRetry-After: %s\r\n\r\n%s", status, mark, kind, body, body))
 		token, v := s.Token(context.Background(), testUser, testSecret)
 		switch v.Result {
 		case login.Granted:

@@ -96,7 +96,6 @@ func newSource(t *testing.T, cfg Config) *Source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
 	return s
 }
 

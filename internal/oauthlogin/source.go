@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -35,10 +34,9 @@ const maxToken = login.MaxMessage - 8<<10
 
 // Source gets tokens and keeps them. It is safe for concurrent use.
 type Source struct {
-	cfg    Config
-	client *http.Client
-	cache  *cache
-	now    func() time.Time
+	cfg   Config
+	cache *cache
+	now   func() time.Time
 }
 
 // New returns a Source. The error is about what cannot be used of the Config.
@@ -46,12 +44,9 @@ func New(cfg Config) (*Source, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Source{cfg: cfg, client: newClient(&cfg), cache: newCache(maxTokens), now: time.Now}, nil
+	cfg.connects()
+	return &Source{cfg: cfg, cache: newCache(maxTokens), now: time.Now}, nil
 }
-
-// Close ends the connections that wait for the next question. The Source can be used
-// on.
-func (s *Source) Close() { s.client.CloseIdleConnections() }
 
 // Token is what a backend is shown.
 type Token struct {
@@ -81,7 +76,7 @@ func (s *Source) Token(ctx context.Context, user string, password login.Secret) 
 	asked := s.now()
 	fresh, v := s.ask(ctx, endpoint, user, password)
 	if v.Result != login.Granted {
-		v.Upstream = s.cfg.host
+		v.Upstream = s.cfg.url.Host
 		return Token{}, v
 	}
 	t := Token{Secret: login.Secret(fresh.AccessToken), holder: h}
@@ -107,8 +102,8 @@ func (s *Source) holder(endpoint, user string, password login.Secret) holder {
 func (s *Source) ask(ctx context.Context, endpoint, user string, password login.Secret) (*oauth2.Token, login.Verdict) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	ctx, sent := watchSent(context.WithValue(ctx, oauth2.HTTPClient, s.client))
-	token, err := s.grant(ctx, endpoint, user, password)
+	q := &question{cfg: &s.cfg}
+	token, err := s.grant(context.WithValue(ctx, oauth2.HTTPClient, q.client()), endpoint, user, password)
 	if err == nil {
 		err = checkToken(token)
 	}
@@ -116,7 +111,7 @@ func (s *Source) ask(ctx context.Context, endpoint, user string, password login.
 		return token, login.Verdict{Result: login.Granted}
 	}
 	v := s.verdict(ctx, err)
-	v.Unanswered = v.Unanswered && sent.Load()
+	v.Unanswered = v.Unanswered && q.sent
 	return nil, v
 }
 

@@ -229,22 +229,6 @@ func TestTLS(t *testing.T) {
 	want(t, v, login.Granted)
 }
 
-func TestConnectionIsKept(t *testing.T) {
-	addrs := make(map[string]bool)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		addrs[r.RemoteAddr] = true
-		http.Error(w, `{"error":"invalid_grant"}`, http.StatusBadRequest)
-	}))
-	t.Cleanup(srv.Close)
-	s := newSource(t, config(srv.URL))
-	for range 3 {
-		s.Token(testContext(t), testUser, testSecret)
-	}
-	if len(addrs) != 1 {
-		t.Errorf("3 questions on %d connections", len(addrs))
-	}
-}
-
 func TestConfig(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Config)

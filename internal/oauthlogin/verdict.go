@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,10 +56,7 @@ const (
 
 // verdict says what it means for a login that there is no token.
 func (s *Source) verdict(ctx context.Context, err error) login.Verdict {
-	var (
-		refused *oauth2.RetrieveError
-		broken  *url.Error
-	)
+	var refused *oauth2.RetrieveError
 	switch {
 	case errors.As(err, &refused):
 		return s.classify(refused)
@@ -68,14 +64,13 @@ func (s *Source) verdict(ctx context.Context, err error) login.Verdict {
 		return unanswered(fmt.Errorf("%w: %w", ErrTimeout, context.DeadlineExceeded))
 	case ctx.Err() != nil:
 		return unanswered(context.Cause(ctx))
-	case errors.As(err, &broken):
-		return unanswered(fmt.Errorf("asking the token endpoint: %w", broken.Err))
 	case errors.Is(err, errToken):
 		return unanswered(fmt.Errorf("%w: %w", ErrAnswer, err))
-	default:
-		// Its text may quote the answer.
-		return unanswered(ErrAnswer)
 	}
+	if err := own(err); err != nil {
+		return unanswered(fmt.Errorf("asking the token endpoint: %w", err))
+	}
+	return unanswered(ErrAnswer)
 }
 
 // unavailable is the verdict of a login that says nothing about the password, which
@@ -145,16 +140,29 @@ func proven(code imap.ResponseCode, why error, words string) login.Verdict {
 	return v
 }
 
-// isErrorCode is what the words of RFC 6749 section 5.2 look like.
-var isErrorCode = regexp.MustCompile(`^[a-z_]{1,64}$`).MatchString
+// errorWords are those that are registered, or that everybody uses. Any other may be
+// what the endpoint was sent.
+var errorWords = []string{
+	// RFC 6749, sections 4.1.2.1 and 5.2
+	"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
+	"access_denied", "unsupported_response_type", "server_error", "temporarily_unavailable",
+	// RFC 8628, RFC 8693, RFC 9449 and OpenID Connect
+	"slow_down", "expired_token", "invalid_target", "invalid_dpop_proof", "use_dpop_nonce",
+	"interaction_required", "login_required", "consent_required", "account_selection_required",
+	"mfa_required", // Auth0
+}
 
-// words names an error without quoting more than a word and a number.
+// maxNumber is the largest number of Microsoft's; a larger one may be anything.
+const maxNumber = 9_999_999
+
+// words names an error without quoting more than a word and a number that are known to be
+// those of errors.
 func words(r *oauth2.RetrieveError, number int) string {
 	word := r.ErrorCode
-	if !isErrorCode(word) {
+	if !slices.Contains(errorWords, word) {
 		word = "status " + strconv.Itoa(r.Response.StatusCode)
 	}
-	if number != 0 {
+	if number > 0 && number <= maxNumber {
 		word += ", AADSTS" + strconv.Itoa(number)
 	}
 	return word

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -224,7 +225,18 @@ func TestHangsUp(t *testing.T) {
 func TestNoProxy(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	if p := newClient(&Config{}).Transport.(limited).Proxy; p != nil {
-		t.Error("there is a proxy")
+	for url, want := range map[string]string{
+		"https://login.example.org/token": "login.example.org:443", "https://[2001:db8::1]:8443/token": "[2001:db8::1]:8443",
+		"http://127.0.0.1/token": "127.0.0.1:80",
+	} {
+		s := newSource(t, config(url))
+		var dialed string
+		s.cfg.dial = func(_ context.Context, _, addr string) (net.Conn, error) {
+			dialed = addr
+			return nil, io.EOF
+		}
+		if s.Token(testContext(t), testUser, testSecret); dialed != want {
+			t.Errorf("%s: dialed %q, want %q", url, dialed, want)
+		}
 	}
 }
