@@ -157,7 +157,7 @@ func (r *diffRig) step(s *diffStep) {
 		same = maps.Equal(a, b)
 	}
 	if !same {
-		r.t.Errorf("%s\nDovecot:\n %s\nours:\n %s\nprogram:\n %s\n%s", command, differing(a, b), differing(b, a), strings.Join(r.history, "\n "), r.messages(command, a, b))
+		r.t.Errorf("%s\nDovecot:\n %s\nours, of %d: %s\n %s\nprogram:\n %s\n%s", command, differing(a, b), len(r.ours.uids), ours[len(ours)-1], differing(b, a), strings.Join(r.history, "\n "), r.messages(command, a, b))
 		if r.bad++; r.bad == 5 {
 			r.t.FailNow()
 		}
