@@ -145,6 +145,13 @@ func (r *diffRig) step(s *diffStep) {
 	if !same && s.key != nil && b["status"] == "OK" {
 		a, same = r.again(s, a, b)
 	}
+	if !same && b["code"] == "LIMIT" && a["status"] == "OK" {
+		r.reasons[whyLimit.why]++
+		if strings.Contains(command, "SAVE") {
+			r.direct.do("SEARCH RETURN (SAVE) UNDELETED DELETED")
+		}
+		same = true
+	}
 	for _, reason := range diffReasons {
 		if same {
 			break
@@ -174,7 +181,7 @@ func (r *diffRig) again(s *diffStep, a, b map[string]string) (_ map[string]strin
 	for _, way := range []struct {
 		twin  func() *twin
 		whole bool
-		why   string
+		why   *diffReason
 	}{{func() *twin { return r.direct }, false, whyKeys}, {r.fresh, false, whyMemory}, {r.fresh, true, whyAddresses}} {
 		w := way.twin()
 		asked := s.with(asked(s.key, func(key string) []string {
@@ -192,7 +199,7 @@ func (r *diffRig) again(s *diffStep, a, b map[string]string) (_ map[string]strin
 			a["THREAD"], why = b["THREAD"], whyTies
 		}
 		if maps.Equal(a, b) {
-			r.reasons[why]++
+			r.reasons[why.why]++
 			if strings.Contains(s.text, "SAVE") {
 				r.direct.do(asked)
 			}
