@@ -40,7 +40,7 @@ const diffRoundPrograms = 125
 func TestExtensionsAsDovecot(t *testing.T) {
 	seed := envNumber(t, "EXT_SEED", uint64(time.Now().UnixNano()))
 	programs := int(envNumber(t, "EXT_PROGRAMS", 500))
-	messages := int(envNumber(t, "EXT_MESSAGES", 200))
+	messages := int(envNumber(t, "EXT_MESSAGES", 160))
 	only := envNumber(t, "EXT_ROUND", 1<<32)
 	t.Logf("EXT_SEED=%d EXT_PROGRAMS=%d EXT_MESSAGES=%d", seed, programs, messages)
 	for n := range (programs + diffRoundPrograms - 1) / diffRoundPrograms {
