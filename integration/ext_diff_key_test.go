@@ -48,7 +48,11 @@ func (m *diffMaker) key(depth int, again bool) *diffKey {
 		}
 	}
 	for {
-		if text := m.leaf(); again || isASCII(text) || !addressKey.MatchString(text) {
+		text := m.leaf()
+		if text == "ALL" && depth > 0 {
+			text = "LARGER 1" // OR (ALL 1) (ALL ALL) finds nothing at all in Dovecot
+		}
+		if again || isASCII(text) || !addressKey.MatchString(text) {
 			return &diffKey{text: text}
 		}
 	}

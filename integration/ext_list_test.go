@@ -316,8 +316,8 @@ func sortWords(text string) string {
 // emptyPattern is a reference that has an empty pattern behind it.
 var emptyPattern = regexp.MustCompile(`^LIST(?: \([^)]*\))? "([^"]+)" (?:""|\((?:[^)]* )?""[ )])`)
 
-// manyPatterns are several of which one is empty.
-var manyPatterns = regexp.MustCompile(`\((?:[^)]* )?""[ )]`)
+// severalPatterns are more than one.
+var severalPatterns = regexp.MustCompile(`\("[^"]*" "`)
 
 // listReasons are the differences that stay. Each takes away from both answers what
 // differs by a rule.
@@ -373,24 +373,23 @@ var listReasons = []*diffReason{
 					delete(answer, "STATUS "+m[1]+" ")
 				}
 			}
-			if manyPatterns.MatchString(command) && strings.Contains(command, "RECURSIVEMATCH") {
-				// Then it does not say either what is below.
-				for name, attrs := range ours {
-					if there, is := dovecot[name]; is && !strings.Contains(there, "below") {
-						ours[name] = sortWords(strings.ReplaceAll(attrs, "below", ""))
-					}
-				}
-			}
 		}},
-	{why: "With several patterns all parents that match are listed (RFC 5258 section 3.1: RECURSIVEMATCH is about \"parent mailboxes that don't match other selection options, but have some submailboxes that do\"); Dovecot lists the nearest one.",
+	{why: "With several patterns all parents that match are listed (RFC 5258 section 3.1: RECURSIVEMATCH is about \"parent mailboxes that don't match other selection options, but have some submailboxes that do\"); Dovecot lists the nearest one, and does not tell of what another pattern lists.",
 		told: "With RECURSIVEMATCH and several patterns",
 		apply: func(command string, dovecot, ours map[string]string) {
 			if !strings.Contains(command, "RECURSIVEMATCH") {
 				return
 			}
 			for name, attrs := range ours {
-				if _, there := dovecot[name]; !there && strings.Contains(attrs, "below") && !strings.Contains(attrs, `\subscribed`) {
+				if !strings.Contains(attrs, "below") {
+					continue
+				}
+				there, is := dovecot[name]
+				switch {
+				case !is && !strings.Contains(attrs, `\subscribed`):
 					delete(ours, name)
+				case is && !strings.Contains(there, "below") && severalPatterns.MatchString(command):
+					ours[name] = sortWords(strings.ReplaceAll(attrs, "below", ""))
 				}
 			}
 		}},
