@@ -84,7 +84,7 @@ func (h *handler) clientAuth() bool {
 // relayed are the mechanisms that are passed on to the backend.
 func (h *handler) relayed() (all []string) {
 	for _, m := range h.Mechanisms {
-		if m = strings.ToUpper(m); !slices.Contains(login.Mechanisms, m) {
+		if m = strings.ToUpper(m); login.IsRelayed(m) {
 			all = append(all, m)
 		}
 	}
