@@ -136,7 +136,7 @@ func (b *Backend) approach(ctx context.Context, app *App, a *login.Attempt, on *
 
 // countBroken has the guard count that a client has not gone on who has seen a challenge of
 // the backend: who collects challenges, or finds out by them who there is, is banned like
-// one who guesses. Nobody's account is held for it.
+// one who guesses. Nobody's account is held for it. The client may be gone by now.
 func (b *Backend) countBroken(ctx context.Context, app *App, typed *login.Attempt, why error) {
 	if app.Guard.Off || !errors.Is(why, login.ErrCancelled) && !errors.Is(why, login.ErrMessage) && !errors.Is(why, errDawdled) {
 		return
@@ -148,7 +148,7 @@ func (b *Backend) countBroken(ctx context.Context, app *App, typed *login.Attemp
 	// It says nothing about whether the backend answers to proofs.
 	cfg := b.guard
 	cfg.Answers = nil
-	app.Guard.current().Check(ctx, &cfg, &a, func(context.Context, bool) login.Verdict { return login.DeniedWith("") })
+	app.Guard.current().Check(context.WithoutCancel(ctx), &cfg, &a, func(context.Context, bool) login.Verdict { return login.DeniedWith("") })
 }
 
 // advance takes one step of an exchange, before the first of which the upstream is
