@@ -74,6 +74,12 @@ type App struct {
 	// guard. Default: no limit.
 	MaxConnectionsPerSource int `json:"max_connections_per_source,omitempty"`
 
+	// How much memory is used, in bytes, to remember what the extensions `SORT` and
+	// `THREAD` need of messages, for all users. 400 bytes or so are needed for a
+	// message. What has not been asked for the longest is forgotten. Default:
+	// `67108864`, which is 64 MiB.
+	HeaderCache int `json:"header_cache,omitempty"`
+
 	// Whose names logs, events and the admin API show: `known` for those who were
 	// let in, now or before, and for what looks like a name, `all`, or `none`.
 	// Some people type their password where their name belongs. Default: `known`.
@@ -126,6 +132,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if n < 0 {
 			return fmt.Errorf("%s %d: must be more than 0", name, n)
 		}
+	}
+	if err := a.provisionHeaderCache(); err != nil {
+		return err
 	}
 	if a.maxConnections = a.MaxConnections; a.maxConnections == 0 {
 		a.maxConnections = defaultConnections(connectionsByFiles(openFiles()), connectionsByMemory(memory()))
@@ -198,6 +207,7 @@ func (a *App) Start() error {
 // started is told when all apps of the configuration have started.
 func (a *App) started() {
 	a.ran.Store(true)
+	headerCache.SetLimit(int64(a.HeaderCache))
 	a.beginMetrics()
 	a.startPools()
 	a.startLearning()

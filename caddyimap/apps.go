@@ -151,6 +151,7 @@ func (r *BackendRef) open(ctx context.Context, a *login.Attempt) (session *login
 	}()
 	v = r.attempt(ctx, a, entranceIMAP, func(ctx context.Context, a *login.Attempt, b *Backend, on *link, right bool) (v login.Verdict) {
 		session, v = b.openCounted(ctx, a, on, right)
+		b.extend(session)
 		return v
 	})
 	r.Hold(ctx, a, v)

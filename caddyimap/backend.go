@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/guard"
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
+	"github.com/caddy-imap/caddy-imap/internal/imapext"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
@@ -127,6 +128,35 @@ type Backend struct {
 	// `off`. Default: `off`.
 	ForwardClient string `json:"forward_client,omitempty"`
 
+	// Extensions of IMAP to answer in the backend's place where it lacks them, by the
+	// names that capability lists have, such as `SORT`; or `auto` for all. Default:
+	// none.
+	Extensions []string `json:"extensions,omitempty"`
+
+	// How often a backend that lacks IDLE is asked for news while a client waits for
+	// them. Default: `30s`.
+	IdleInterval caddy.Duration `json:"idle_interval,omitempty"`
+
+	// How large a message the backend takes, in bytes, to tell clients with the
+	// extension `APPENDLIMIT`. Default: they are not told.
+	AppendLimit int `json:"append_limit,omitempty"`
+
+	// The mailboxes for a special use, by the extension `SPECIAL-USE`: names as users see
+	// them, with the folders above them, for `\All`, `\Archive`, `\Drafts`, `\Flagged`,
+	// `\Important`, `\Junk`, `\Sent` or `\Trash`. Default: mailboxes are known by the names
+	// that Exchange gives them in its languages, and by a few that are usual elsewhere.
+	SpecialUse map[string][]string `json:"special_use,omitempty"`
+
+	// Whether folders that hold no mail, such as calendars, are left out of lists:
+	// `auto` (in front of Exchange, if `extensions` is `auto`), `on` or `off`. Default:
+	// `auto`.
+	HideFolders string `json:"hide_folders,omitempty"`
+
+	// Whether messages are logged that clients ask for and the backend does not give:
+	// `auto` (in front of Exchange, if `extensions` is `auto`), `on` or `off`. Default:
+	// `auto`.
+	ReportMissing string `json:"report_missing,omitempty"`
+
 	// How clients with a password are logged in at a backend that takes only tokens.
 	// Default: they are logged in with the password.
 	OAuth2 *OAuth2 `json:"oauth2,omitempty"`
@@ -147,6 +177,8 @@ type Backend struct {
 	// offers what is known of them at the upstreams.
 	relayed []string
 	offers  map[string]*offers
+	// extensions is nil if there are none.
+	extensions *imapext.Config
 	// takesPasswords says that somebody brings passwords: a handler, or a backend that
 	// has this one check them.
 	takesPasswords bool
@@ -207,6 +239,7 @@ func (b *Backend) provision(ctx caddy.Context, app *App, name string) (err error
 		oneOf("forward_client", b.ForwardClient, "", "id", "proxy_v1", "proxy_v2", "off"),
 		b.setTimeouts(),
 		b.provisionHealth(),
+		b.provisionExtensions(),
 	); err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //		max_connections <number>
 //		max_connections_per_source <number>
+//		header_cache <bytes>
 //		log_user known|all|none
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -68,6 +69,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"guard":                      glue.Segment(a.unmarshalGuard).Repeated(),
 		"max_connections":            glue.Number(&a.MaxConnections),
 		"max_connections_per_source": glue.Number(&a.MaxConnectionsPerSource),
+		"header_cache":               glue.Number(&a.HeaderCache),
 		"log_user":                   glue.Text(&a.LogUser),
 	}.Block(d)
 }
@@ -200,6 +202,12 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		max_sessions_per_user <number>
 //		on_removed keep|drain <duration>
 //		forward_client id|proxy_v1|proxy_v2|off
+//		extensions off|auto|<name>...
+//		idle_interval <duration>
+//		append_limit <number>
+//		special_use <use> <name>...
+//		hide_folders auto|on|off
+//		report_missing auto|on|off
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -247,6 +255,12 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			b.OAuth2 = new(OAuth2)
 			return b.OAuth2.UnmarshalCaddyfile(d)
 		}),
+		"extensions":               glue.Values(1, -1, b.setExtensions),
+		"idle_interval":            glue.Duration(&b.IdleInterval),
+		"append_limit":             glue.Number(&b.AppendLimit),
+		"special_use":              glue.Values(2, -1, b.addSpecialUse).Repeated(),
+		"hide_folders":             glue.Text(&b.HideFolders),
+		"report_missing":           glue.Text(&b.ReportMissing),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),

@@ -91,7 +91,7 @@ func countHealthChange(backend, upstream string, up bool) {
 
 // registerMetrics registers what there is to measure for this configuration.
 func (a *App) registerMetrics(ctx caddy.Context) error {
-	collectors := []prometheus.Collector{loginsTotal, loginDurations, loginPhases, healthChanges, connectionsRefused, upstreamMetrics{}, sessionMetrics{}}
+	collectors := []prometheus.Collector{loginsTotal, loginDurations, loginPhases, healthChanges, connectionsRefused, upstreamMetrics{}, sessionMetrics{}, cacheMetrics{}}
 	if !a.Guard.Off {
 		collectors = append(collectors, guardRefusals, guardMetrics{})
 		if _, local := a.Guard.store.(*LocalStore); !local {

@@ -86,6 +86,9 @@ func (b *Backend) openCounted(ctx context.Context, a *login.Attempt, on *link, r
 		}
 	}
 	session.Backend = b.name
+	if b.extensions != nil {
+		session.Owner = b.owner(a)
+	}
 	release := session.End
 	session.End = func() {
 		release()

@@ -5,11 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
 	"github.com/mholt/caddy-l4/layer4"
 	"github.com/mholt/caddy-l4/modules/l4tls"
 	"go.uber.org/zap"
@@ -104,11 +101,7 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 	session := relay.New(
 		relay.Leg{Conn: s.Conn, Pending: s.Pending},
 		relay.Leg{Conn: s.Backend.Conn, Pending: s.Backend.Buffered},
-		relay.Options{
-			Idle:           time.Duration(v.handler.IdleTimeout),
-			Unauthenticate: slices.ContainsFunc(s.Backend.Caps, isUnauthenticate),
-			Logger:         v.handler.logger,
-		},
+		relayOptions(v.handler, s, v.logger),
 	)
 	v.start, v.backend = time.Now(), s.Backend
 	defer func() {
@@ -128,7 +121,7 @@ func (v *visit) relay(ctx context.Context, id string, s *imapfront.Session) {
 		}))
 	}
 	// These are not needed any more, and the session may last for days.
-	s.Backend.Caps, s.Backend.Buffered = nil, nil
+	s.Backend.Caps, s.Backend.Buffered, s.Backend.Extender = nil, nil, nil
 	v.session = session
 	session.Begin()
 }
@@ -162,8 +155,4 @@ func (v *visit) end() {
 		zap.Int64("bytes_out", stats.FromBackend),
 		zap.NamedError("reason", stats.Err),
 	)
-}
-
-func isUnauthenticate(name string) bool {
-	return strings.EqualFold(name, string(imap.CapUnauthenticate))
 }

@@ -115,7 +115,7 @@ func TestSettings(t *testing.T) {
 		// is a part of the one warning, or "" if there is to be none.
 		config, warning string
 	}{
-		"nothing else":              {"", `"upstreams":[{"dial":"ex1.example.org"}]}`, none},
+		"nothing else":              {"", `"upstreams":[{"dial":"ex1.example.org"}],"extensions":["auto"]}`, none},
 		"port":                      {"imapc_port = 1143\n", `"dial":"ex1.example.org:1143"`, none},
 		"usual port":                {"imapc_port = 143\n", `"dial":"ex1.example.org"}`, none},
 		"implicit":                  {"imapc_ssl = imaps\n", `"tls_mode":"implicit"`, "sets it again"},
@@ -250,6 +250,8 @@ func TestPassdb(t *testing.T) {
 		"clear text":       {"passdb imap {\nargs = host=a.example\n}\n", `"insecure_skip_verify":true`, "ssl=starttls, in args"},
 		"any certificate":  {"passdb imap {\nargs = host=a.example ssl=starttls allow_invalid_cert=yes\n}\n", `"insecure_skip_verify":true`, "as with Dovecot"},
 		"TLS in one place": {"imapc_host = a.example\npassdb imap {\nargs = host=a.example port=1993 ssl=imaps\n}\n", `"dial":"a.example:1993"`, ""},
+		"extensions":       {"imapc_host = a.example\nimapc_ssl = starttls\n", `"extensions":["auto"]`, ""},
+		"no extensions":    {"passdb {\ndriver = static\nargs = nopassword=y proxy=y host=a.example ssl=yes\n}\n", "!extensions", ""},
 		"two hosts":        {"imapc_host = a.example\nimapc_ssl = starttls\npassdb imap {\nargs = host=b.example ssl=starttls\n}\n", `"dial":"a.example"`, "where the mailboxes are"},
 		"two passdbs":      {"passdb {\ndriver = imap\nargs = host=a.example ssl=starttls\n}\npassdb {\ndriver = imap\nargs = host=b.example ssl=starttls\n}\n", `"dial":"a.example"`, "there is one backend"},
 		"in two parts":     {"passdb imap {\nargs = host=a.example ssl=starttls\n}\npassdb imap {\nargs = host=b.example ssl=starttls\n}\n", `"dial":"b.example"`, "sets it again"},
@@ -258,7 +260,7 @@ func TestPassdb(t *testing.T) {
 		"modern":           {"dovecot_config_version = 2.4.0\npassdb imap {\nimapc_host = a.example\nimapc {\nssl = imaps\nport = 1993\n}\n}\n", `"dial":"a.example:1993"}],"tls_mode":"implicit"`, ""},
 		"modern, TLS on top": {"dovecot_config_version = 2.4.0\nimapc_ssl = imaps\nimapc_port = 1993\nssl_client_ca_file = /ca.pem\npassdb imap {\nimapc_host = a.example\n}\n",
 			`"upstreams":[{"dial":"a.example:1993"}],"tls_mode":"implicit","tls":{"ca":{"pem_files":["/ca.pem"],"provider":"file"}}`, ""},
-		"modern, host on top":     {"dovecot_config_version = 2.4.0\nimapc_host = a.example\npassdb imap {\nimapc_port = 1993\nimapc_ssl = imaps\n}\n", `"upstreams":[{"dial":"a.example:1993"}],"tls_mode":"implicit"}`, ""},
+		"modern, host on top":     {"dovecot_config_version = 2.4.0\nimapc_host = a.example\npassdb imap {\nimapc_port = 1993\nimapc_ssl = imaps\n}\n", `"upstreams":[{"dial":"a.example:1993"}],"tls_mode":"implicit",`, ""},
 		"modern, port of its own": {"dovecot_config_version = 2.4.0\nimapc_host = a.example\nimapc_ssl = starttls\npassdb imap {\nimapc_port = 1993\n}\n", `"dial":"a.example:1993"`, ""},
 		"modern, two ports":       {"dovecot_config_version = 2.4.0\nimapc_host = a.example\nimapc_ssl = starttls\nimapc_port = 1143\npassdb imap {\nimapc_port = 1993\n}\n", `"dial":"a.example:1143"`, "the connection is made as x.conf:3 says"},
 		"on top, in vain":         {"imapc_port = 1993\nimapc_ssl = imaps\npassdb imap {\nargs = host=a.example ssl=starttls\n}\n", `"dial":"a.example"}`, "there is no imapc_host"},

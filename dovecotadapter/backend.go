@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/caddyimap"
 	"github.com/caddy-imap/caddy-imap/internal/dovecotconf"
+	"github.com/caddy-imap/caddy-imap/internal/imapext"
 )
 
 // backendName is what the one backend is called.
@@ -84,6 +85,10 @@ func (t *translation) backend() (b *caddyimap.Backend, identity string) {
 	b = t.dial(s)
 	t.clientCertificate(b)
 	b.Username, identity = names.result()
+	if storage.host != "" && !proxied {
+		// With imapc, clients had an engine of Dovecot's before them.
+		b.Extensions = []string{imapext.Auto}
+	}
 	if proxied && t.announces() {
 		b.ForwardClient = "id"
 	}

@@ -63,7 +63,7 @@ var Rules = []Rule{
 	{[]string{"dovecot_config_version"}, "", Carried, "Says that the syntax is that of 2.4."},
 	{[]string{"protocols"}, "", Carried, "With `imap`, ports 143 and 993 are listened on. Other protocols are not served."},
 	{[]string{"listen"}, "", Carried, "The addresses of the listeners, such as `kept/:143`."},
-	{[]string{"imapc_host", "imapc_port"}, "", Carried, "`upstream` of the backend."},
+	{[]string{"imapc_host", "imapc_port"}, "", Carried, "`upstream` of the backend, and `extensions auto`: what imapc had and the server lacks."},
 	{[]string{"imapc_ssl"}, "", Carried, "`tls` of the backend. Without it, or with `no`, the connection is made with STARTTLS all the same, unverified; `no` with `localhost`, `127.0.0.1` or `::1` is `tls off`."},
 	{[]string{"imapc_ssl_verify", "ssl_client_require_valid_cert"}, "", Carried, "`no` is `tls_insecure_skip_verify`."},
 	{[]string{"ssl_client_ca_file"}, "", Carried, "`tls_trust_pool file` of the backend."},

@@ -130,7 +130,7 @@ func TestProvisionErrors(t *testing.T) {
 		`{"username":"u"}`:                                    `username: it is of no use without a password; add the option password`,
 		`{"password":"hun{ter2}"}`:                            `password: a placeholder in it is unknown or empty; a brace that begins none is written \{`,
 		`{"password":"{env.TEST_REDIS_NOTHING}"}`:             `password: a placeholder in it is unknown or empty`,
-		`{"username":"{file./nowhere}","password":"hunter2"}`: `username: a placeholder in it is unknown or empty`,
+		`{"username":"{file./nowhere}","password":"hunter2"}`: `username: the file of a placeholder in it cannot be read`,
 		`{"db":-1}`:                                                   `db -1: must be at least 0`,
 		`{"db":1,"addresses":["a","b"]}`:                              `db 1: a Redis Cluster has number 0 only; remove db, or all addresses but one`,
 		`{"key_prefix":"a\\{b"}`:                                      `key_prefix "a{b": it must have no braces`,

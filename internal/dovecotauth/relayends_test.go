@@ -162,7 +162,7 @@ func TestRelayEnds(t *testing.T) {
 		p.expect("OK\t2\tuser=bob\n")
 		time.Sleep(relayTimeout - time.Second - 1)
 		p.expect("")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		p.retired("")
 		waits.ended(t, login.ErrCancelled)
 		p.served <- nil
@@ -176,7 +176,7 @@ func TestRelayEnds(t *testing.T) {
 		p.expect("CONT\t1\t" + b64(scramFinal) + "\n")
 		time.Sleep(relayTimeout/2 - 1)
 		p.expect("")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		p.retired("")
 		p.served <- nil
 	})

@@ -142,7 +142,7 @@ func (f *front) tell(cmd *command, a *login.Attempt, session *login.Session, ver
 	switch verdict.Result {
 	case login.Granted:
 		f.session = &Session{Conn: f.conn, User: a.User, Remote: a.Remote, TLS: f.tls, Backend: session}
-		f.printf("* CAPABILITY %s", f.amend(relayedCaps(session.Caps)))
+		f.printf("* CAPABILITY %s", f.amend(relayedCaps(slices.Concat(session.Caps, session.Added))))
 		f.printf("%s OK Logged in", cmd.tag)
 		return nil
 	case login.Denied:

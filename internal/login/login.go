@@ -219,10 +219,16 @@ type Session struct {
 	// granted the login and before we stopped reading.
 	Conn     net.Conn
 	Buffered []byte
-	// Caps are the capabilities that the backend has after login.
-	Caps []string
+	// Caps are the capabilities that the backend has after login, and Added those
+	// that a client has besides. Extender, if it is set, is what answers them, and for
+	// whoever relays the session to know.
+	Caps, Added []string
+	Extender    any
 	// Backend is the name of the backend, and Upstream the address of its server.
 	Backend, Upstream string
+	// Owner tells the mailboxes of one user at one backend from all others; empty if it
+	// is not known whose they are.
+	Owner string
 	// Stay, if it is set, is done when the session is to end because its upstream
 	// is taken out of service.
 	Stay context.Context

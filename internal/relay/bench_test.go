@@ -158,13 +158,18 @@ func BenchmarkResponses(b *testing.B) {
 
 func BenchmarkCommands(b *testing.B) {
 	const line = "a001 UID FETCH 1:100 (UID FLAGS BODY.PEEK[HEADER.FIELDS (From)])\r\n"
-	s := newScripted("", false)
-	chunk := []byte(line)
-	b.SetBytes(int64(len(chunk)))
-	b.ReportAllocs()
-	for b.Loop() {
-		s.scan.next(chunk)
-		s.ledger.complete(s.scan.hash, true)
+	for name, e := range map[string]Extension{"alone": nil, "extension": sorting()} {
+		b.Run(name, func(b *testing.B) {
+			s := newScripted("", false)
+			s.scan.gathered.extension = e
+			chunk := []byte(line)
+			b.SetBytes(int64(len(chunk)))
+			b.ReportAllocs()
+			for b.Loop() {
+				s.scan.next(chunk)
+				s.ledger.complete(s.scan.hash, true)
+			}
+		})
 	}
 }
 

@@ -33,8 +33,9 @@ type commands struct {
 	tag    [maxTag]byte
 	tagLen int
 	hash   uint32
-	// name is the beginning of the command's name, in upper case.
-	name    [maxName]byte
+	// name is the beginning of the command's name, in upper case. Behind UID there is
+	// room for the name that follows.
+	name    [len(uid) + maxName]byte
 	nameLen int
 	// begun says that the ledger knows the command.
 	begun bool
@@ -44,7 +45,8 @@ type commands struct {
 	literal int64
 	line    lineScanner
 	// fault is what the client is told about a command that cannot be relayed.
-	fault string
+	fault    string
+	gathered gathering
 }
 
 type commandState uint8
@@ -76,6 +78,10 @@ const (
 	answered
 	// faulty: the session cannot go on, because of fault.
 	faulty
+	// inviting: the client is to be invited to send a literal.
+	inviting
+	// gathered: what is wanted of the command is there.
+	gathered
 )
 
 const (
@@ -85,6 +91,7 @@ const (
 	faultUntag   = "Command without a tag."
 	faultCR      = "CR without LF."
 	faultIdle    = "Expected DONE."
+	faultLine    = "Line too long."
 )
 
 // next says what becomes of the beginning of p: so many bytes are to be passed
@@ -117,6 +124,10 @@ func (c *commands) next(p []byte) (pass, skip int, ev event) {
 			return i, 0, awaits
 		}
 		if dropping {
+			c.keep(p[i:i+n], ev == nothing)
+			if ev == inviting && c.gathered.interest != Pass {
+				c.gathered.announce()
+			}
 			return 0, n, ev
 		}
 		i += n
@@ -138,6 +149,17 @@ func (c *commands) begin(p []byte) (int, event) {
 	case !whole && len(name) <= maxName:
 		return 0, short
 	}
+	var second []byte
+	if c.gathered.extension != nil && equalFold(name, uid[:3]) {
+		from, to := word(p, at+len(name))
+		switch {
+		case from > maxHead:
+		case to == len(p) && to-from <= maxName:
+			return 0, short
+		case to-from <= maxName:
+			second = p[from:to]
+		}
+	}
 	c.line, c.begun, c.last, c.answer = lineScanner{}, false, waitNothing, nil
 	c.hash, c.tagLen, c.nameLen = hashStart, 0, 0
 	if isTag(tag) {
@@ -151,15 +173,17 @@ func (c *commands) begin(p []byte) (int, event) {
 		c.nameLen = min(len(name), 1)
 		return 0, nothing
 	}
-	for _, b := range name {
-		if 'a' <= b && b <= 'z' {
-			b -= 'a' - 'A'
-		}
-		c.name[c.nameLen] = b
-		c.nameLen++
-	}
+	c.nameLen = copyUpper(c.name[:], name)
 	c.answer = c.hook.Intercept(c.name[:c.nameLen])
 	c.drop = c.answer != nil
+	if g := &c.gathered; g.extension != nil && !g.forwarding && !c.drop {
+		n := c.nameLen
+		if len(second) > 0 {
+			n = len(uid) + copyUpper(c.name[copy(c.name[:], uid):], second)
+		}
+		g.interest = g.extension.Wants(c.name[:n])
+		c.drop = g.interest != Pass
+	}
 	switch string(c.name[:c.nameLen]) {
 	case "IDLE":
 		c.last = waitIdle
@@ -167,6 +191,20 @@ func (c *commands) begin(p []byte) (int, event) {
 		c.last = waitCompress
 	}
 	return 0, nothing
+}
+
+// uid is in front of the names of commands that say UID where others say a number.
+const uid = "UID "
+
+// copyUpper copies a word in upper case.
+func copyUpper(to, word []byte) int {
+	for i, b := range word {
+		if 'a' <= b && b <= 'z' {
+			b -= 'a' - 'A'
+		}
+		to[i] = b
+	}
+	return len(word)
 }
 
 // head returns the first two words of a line, where the second begins, and whether
@@ -207,7 +245,8 @@ func isTag(b []byte) bool {
 }
 
 func (c *commands) readLine(p []byte) (int, event) {
-	n, found := c.line.scan(p, c.strict.Load() && !c.drop)
+	strict := c.strict.Load() || c.gathered.extension != nil && c.gathered.polite
+	n, found := c.line.scan(p, strict && !c.drop)
 	switch found {
 	case lineLoneCR:
 		_, ev := c.fail(faultCR)
@@ -238,7 +277,7 @@ func (c *commands) endLine() event {
 		return ev
 	}
 	if c.drop {
-		return c.endDropped(follows)
+		return c.endDropped(literal, follows)
 	}
 	w := waitNothing
 	switch {
@@ -274,7 +313,10 @@ func (c *commands) endLine() event {
 
 // endDropped is at the end of a line that the backend does not get. A literal
 // that the client waits with is refused by the answer.
-func (c *commands) endDropped(follows bool) event {
+func (c *commands) endDropped(literal, follows bool) event {
+	if c.gathered.interest != Pass {
+		return c.endGathered(literal, follows)
+	}
 	if follows {
 		c.beginLiteral()
 		return nothing

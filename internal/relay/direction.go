@@ -49,8 +49,9 @@ type flow interface {
 	// consume sends on what p holds, but for the end of it if more bytes are
 	// needed to tell what that is.
 	consume(d *direction, p []byte) (rest []byte, err error)
-	// attend is called whenever the direction is about to wait for bytes.
-	attend(d *direction) error
+	// attend is called whenever the direction is about to wait for bytes. What it
+	// returns has come already, and was not consumed.
+	attend(d *direction) (rest []byte, err error)
 }
 
 // direction copies from one leg to the other. It holds a large buffer only as
@@ -221,7 +222,7 @@ func (d *direction) read() (int, error) {
 	s := d.session
 	for {
 		if changes := s.changes.Load(); !d.armed || d.seen != changes {
-			if err := d.flow.attend(d); err != nil {
+			if err := d.attend(); err != nil {
 				return 0, err
 			}
 			left, err := s.left()
@@ -255,6 +256,17 @@ func (d *direction) read() (int, error) {
 			return 0, errParked
 		}
 	}
+}
+
+// attend does what is due, and consumes what has come meanwhile.
+func (d *direction) attend() error {
+	rest, err := d.flow.attend(d)
+	if err == nil && len(rest) > 0 {
+		if rest, err = d.flow.consume(d, rest); err == nil {
+			d.held = copy(*d.buf, rest)
+		}
+	}
+	return err
 }
 
 // pause is for how long nothing may come before the direction gives something up.

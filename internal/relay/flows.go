@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -11,7 +12,7 @@ type upward struct {
 	scan    commands
 }
 
-func (u *upward) attend(*direction) error { return nil }
+func (u *upward) attend(*direction) ([]byte, error) { return nil, nil }
 
 func (u *upward) consume(d *direction, p []byte) ([]byte, error) {
 	for len(p) > 0 {
@@ -23,12 +24,49 @@ func (u *upward) consume(d *direction, p []byte) ([]byte, error) {
 		if ev == short {
 			return p, nil
 		}
-		if err := u.handle(ev); err != nil {
+		var err error
+		if ev == gathered {
+			p, err = u.carryOut(d, p)
+		} else {
+			err = u.handle(ev)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return nil, nil
 }
+
+// carryOut has a command that was withheld carried out, or passes it on. Of what the
+// client has sent behind it, it returns what is left.
+func (u *upward) carryOut(d *direction, rest []byte) ([]byte, error) {
+	s, g := u.session, &u.scan.gathered
+	command := g.take()
+	if plan := g.extension.Plan(command); plan != nil {
+		var err error
+		if rest, command, err = s.takeTurn(plan, rest); err != nil {
+			return nil, err
+		}
+	} else if w, ok := g.extension.(Watcher); ok {
+		if f := w.Watch(command); f != nil {
+			s.ledger.watch(command, f)
+		}
+	}
+	if command == nil {
+		s.ledger.commands.Add(1)
+		return rest, nil
+	}
+	g.forwarding = true
+	defer func() { g.forwarding = false }()
+	left, err := u.consume(d, command)
+	if err == nil && len(left) > 0 {
+		err = errForward
+	}
+	return rest, err
+}
+
+// errForward says that an extension has had something passed on that is no command.
+var errForward = errors.New("no whole command is to be passed on")
 
 // handle attends to what the scanner has stopped at.
 func (u *upward) handle(ev event) error {
@@ -44,6 +82,8 @@ func (u *upward) handle(ev event) error {
 			return errUnanswered
 		}
 		return u.handle(u.scan.resume(a))
+	case inviting:
+		return s.say([]byte("+ OK\r\n"))
 	case answered:
 		return s.say(u.scan.tagged(u.scan.answer.Text))
 	case faulty:
@@ -116,24 +156,30 @@ type downward struct {
 }
 
 // attend says what is due, if it can be said here.
-func (w *downward) attend(d *direction) error {
+func (w *downward) attend(d *direction) ([]byte, error) { return w.attendTo(d, nil) }
+
+// attendTo does so before the bytes that have come already.
+func (w *downward) attendTo(d *direction, rest []byte) ([]byte, error) {
 	s := w.session
-	if !s.due.Load() || !w.scan.atBoundary() {
-		return nil
+	for s.due.Load() && w.scan.atBoundary() {
+		s.mu.Lock()
+		lines, bye, turn := s.answers, s.bye, s.turn
+		s.answers, s.turn = nil, nil
+		s.due.Store(false)
+		s.said.Broadcast()
+		s.mu.Unlock()
+		err := d.write(append(lines, bye...))
+		if err == nil && bye != nil {
+			err = ErrKicked
+		}
+		if turn != nil {
+			rest, err = turn.carryOut(w, d, rest, err)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	s.mu.Lock()
-	lines, bye := s.answers, s.bye
-	s.answers = nil
-	s.due.Store(false)
-	s.said.Broadcast()
-	s.mu.Unlock()
-	if err := d.write(append(lines, bye...)); err != nil {
-		return err
-	}
-	if bye != nil {
-		return ErrKicked
-	}
-	return nil
+	return rest, nil
 }
 
 func (w *downward) consume(d *direction, p []byte) ([]byte, error) {
@@ -145,7 +191,8 @@ func (w *downward) consume(d *direction, p []byte) ([]byte, error) {
 		if p = p[pass+skip:]; pass+skip == 0 {
 			return p, nil
 		}
-		if err := w.attend(d); err != nil {
+		var err error
+		if p, err = w.attendTo(d, p); err != nil {
 			return nil, err
 		}
 	}

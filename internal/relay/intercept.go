@@ -29,6 +29,9 @@ type refusals struct {
 	// strict is set at a backend that knows UNAUTHENTICATE.
 	strict *atomic.Bool
 	next   Interceptor
+	// compresses says that COMPRESS is an extension's, who sees to it that nothing is
+	// hidden from the relay.
+	compresses bool
 }
 
 // Intercept implements Interceptor.
@@ -46,7 +49,7 @@ func (r *refusals) Intercept(name []byte) *Answer {
 	case "AUTHENTICATE", "LOGIN":
 		return answerAuthenticated
 	case "COMPRESS":
-		if r.strict.Load() {
+		if r.strict.Load() && !r.compresses {
 			return answerCompressRefused
 		}
 	}

@@ -55,7 +55,14 @@ type ledger struct {
 	// idling is set from the invitation of an IDLE to the client's DONE, or to
 	// its completion if that comes first.
 	idling bool
-	closed bool
+	// turning says that an extension has its turn.
+	turning bool
+	closed  bool
+
+	// watched are those to tell of a command that is completed, by the hash of its tag;
+	// watching says that there are some.
+	watched  map[uint32]func(answered bool)
+	watching atomic.Bool
 
 	// opaque is set once both directions are compressed.
 	opaque atomic.Bool
@@ -95,6 +102,25 @@ func (l *ledger) awaitRoom(tag uint32) bool {
 		l.changed.Wait()
 	}
 	return !l.closed
+}
+
+// awaitQuiet returns once no command is under way, and notes that an extension has
+// its turn until setTurning(false); or false if that never comes.
+func (l *ledger) awaitQuiet() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.open) > 0 && !l.closed {
+		l.changed.Wait()
+	}
+	l.turning = !l.closed
+	return !l.closed
+}
+
+// setTurning notes whether an extension has something to do.
+func (l *ledger) setTurning(turning bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turning = turning
 }
 
 // expect notes that the line about to be sent is to be waited for. A command
@@ -189,7 +215,7 @@ func (l *ledger) done() {
 func (l *ledger) isQuiet() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.open) == 0 || len(l.open) == 1 && l.idling
+	return !l.turning && (len(l.open) == 0 || len(l.open) == 1 && l.idling)
 }
 
 // close lets nobody wait any longer.

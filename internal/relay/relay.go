@@ -60,6 +60,16 @@ type Options struct {
 	// Interceptor, if not nil, is asked about the commands that the relay does not
 	// answer in any case.
 	Interceptor Interceptor
+	// Extension, if not nil, may have other commands put to the backend in the place of
+	// those of the client.
+	Extension Extension
+	// LiteralPlus says that the backend takes literals without invitation (RFC 7888).
+	// With an Extension it is asked about each of them otherwise, so that the client may
+	// send them in any case.
+	LiteralPlus bool
+	// Stray, if not nil, is called when the backend first completes a command of the
+	// Extension once more, which the client does not get to see.
+	Stray func()
 	// Logger gets faults of ours that no session ends with. Default: none.
 	Logger *zap.Logger
 }
@@ -127,6 +137,10 @@ type Session struct {
 	// changes counts whatever a deadline depends on, but for active.
 	changes atomic.Uint32
 
+	// asked counts our own commands to the backend. It is of the goroutine that is on the
+	// backend's side.
+	asked uint64
+
 	// running counts the directions that have not ended.
 	running sync.WaitGroup
 
@@ -134,8 +148,10 @@ type Session struct {
 	// alarm wakes directions that are parked, when the session may be idle for
 	// too long.
 	alarm *time.Timer
-	// answers are lines for the client, bye the last one.
+	// answers are lines for the client, bye the last one; turn is what waits for all
+	// commands to be completed.
 	answers, bye []byte
+	turn         *Turn
 	said         sync.Cond
 	// err is why the session ends, once settled; ended says that it has.
 	err            error
@@ -157,12 +173,16 @@ func New(client, backend Leg, o Options) *Session {
 	s.up = direction{
 		session: s, src: client.Conn, dst: backend.Conn, pending: client.Pending, raw: socketOf(client.Conn),
 		flow: &upward{session: s, scan: commands{
-			ledger: s.ledger, strict: &s.strict, hook: &refusals{strict: &s.strict, next: o.Interceptor},
+			ledger: s.ledger, strict: &s.strict, hook: &refusals{
+				strict: &s.strict, next: o.Interceptor,
+				compresses: o.Extension != nil && o.Extension.Wants([]byte("COMPRESS")) != Pass,
+			},
+			gathered: gathering{extension: o.Extension, polite: !o.LiteralPlus},
 		}},
 	}
 	s.down = direction{
 		session: s, src: backend.Conn, dst: client.Conn, pending: backend.Pending, raw: socketOf(backend.Conn),
-		flow: &downward{session: s, scan: responses{ledger: s.ledger, strict: &s.strict}},
+		flow: &downward{session: s, scan: responses{ledger: s.ledger, strict: &s.strict, stray: o.Stray}},
 	}
 	s.touch()
 	return s

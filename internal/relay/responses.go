@@ -13,6 +13,11 @@ type responses struct {
 	ledger *ledger
 	// strict is set when a capability list names UNAUTHENTICATE.
 	strict *atomic.Bool
+	// own is what the tags of our own commands begin with; empty if there were none. A
+	// response under one of them that comes here is one too many: stray, if not nil, is
+	// told of the first.
+	own   string
+	stray func()
 
 	state responseState
 	// word collects the first letters of a word that decides something, in upper
@@ -24,7 +29,9 @@ type responses struct {
 	tag           uint32
 	tagLen        int
 	completes, ok bool
-	// invites marks a continuation, hidden one that the client does not get.
+	// answered says that data with a number has come since a command was completed.
+	answered bool
+	// invites marks a continuation, hidden what the client does not get.
 	invites, hidden bool
 	// literal is how much of a literal is still to come.
 	literal int64
@@ -45,6 +52,7 @@ type responseState uint8
 
 const (
 	atResponse        responseState = iota
+	atOwnTag                        // where a tag of ours may begin
 	atStar                          // behind the star
 	inName                          // in the first word of an untagged response
 	inResponseTag                   // in a tag
@@ -98,6 +106,8 @@ func (r *responses) step(p []byte) (int, fate) {
 	switch r.state {
 	case atResponse:
 		return r.begin(p[0])
+	case atOwnTag:
+		return r.beginTag(p)
 	case inResponseTag:
 		return r.readTag(p), passed
 	case inName, inStatus, inCode:
@@ -143,9 +153,29 @@ func (r *responses) begin(b byte) (int, fate) {
 		return 0, passed
 	default:
 		r.state = inResponseTag
+		if len(r.own) > 0 && b == r.own[0] {
+			r.state = atOwnTag
+		}
 		return 0, passed
 	}
 	return 1, passed
+}
+
+// beginTag tells tags of ours from those of the client.
+func (r *responses) beginTag(p []byte) (int, fate) {
+	n := min(len(p), len(r.own))
+	switch {
+	case string(p[:n]) != r.own[:n]:
+		r.state = inResponseTag
+		return 0, passed
+	case n < len(r.own):
+		return 0, undecided
+	}
+	if r.state, r.hidden = inText, true; r.stray != nil {
+		r.stray()
+		r.stray = nil
+	}
+	return n, dropped
 }
 
 // glance goes through the states that one byte decides, and through text.
@@ -177,6 +207,12 @@ func (r *responses) glance(p []byte) (int, fate) {
 // end is at the end of a response.
 func (r *responses) end() {
 	r.state = atResponse
+	if r.completes {
+		if tell := r.ledger.watcher(r.tag); tell != nil && r.ok {
+			tell(r.answered)
+		}
+		r.answered = false
+	}
 	switch {
 	case r.invites:
 		r.ledger.invite()
@@ -209,7 +245,7 @@ func (r *responses) readTag(p []byte) int {
 func (r *responses) readWord(p []byte) int {
 	if r.wordLen == 0 && r.state == inName && '0' <= p[0] && p[0] <= '9' {
 		// No status and no list, but a number, as most data begins with.
-		r.state = inData
+		r.state, r.answered = inData, true
 		return 0
 	}
 	for i, b := range p {

@@ -24,6 +24,11 @@ type peer struct {
 	br *bufio.Reader
 }
 
+func newPeer(tb testing.TB, name string, conn net.Conn) *peer {
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return &peer{tb, name, conn, bufio.NewReader(conn)}
+}
+
 func (p *peer) send(s string) {
 	p.tb.Helper()
 	if _, err := io.WriteString(p.Conn, s); err != nil {
