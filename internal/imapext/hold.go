@@ -49,6 +49,9 @@ func (s *Session) planHeld(c *command) func(*relay.Turn) error {
 		if err := s.release(t); err != nil {
 			return err
 		}
+		if c.name == "REPLACE" { // with a mail behind it
+			return refuseUpload(t, c, c.args, expunged.String())
+		}
 		if byNumber[c.name] {
 			return t.Tellf("%s %s", c.tag, expunged)
 		}

@@ -30,6 +30,8 @@ func move(s *Session, c *command) func(*relay.Turn) error {
 		case s.mailbox.readOnly:
 			return t.Tellf("%s NO [READ-ONLY] The mailbox is open for reading only.", c.tag)
 		}
+		// What is copied and not removed would be there twice.
+		t.Finish(true)
 		uids, code, status, err := copyMessages(t, c.uid, set, to)
 		switch {
 		case err != nil:

@@ -69,12 +69,18 @@ func (t *Turn) ClientLiteral(size int64, each func(p []byte) error) error {
 	}
 }
 
-// CopyLiteral sends the backend so many bytes of the client.
-func (t *Turn) CopyLiteral(size int64) error {
+// CopyLiteral sends the backend so many bytes of the client. It returns how many of them are
+// missing after an error.
+func (t *Turn) CopyLiteral(size int64) (left int64, err error) {
 	if err := t.send(); err != nil {
-		return err
+		return size, err
 	}
-	return t.ClientLiteral(size, t.up.write)
+	left = size
+	err = t.ClientLiteral(size, func(p []byte) error {
+		left -= int64(len(p))
+		return t.up.write(p)
+	})
+	return left, err
 }
 
 // Wrap has everything that client and session say from now on go through what is put
