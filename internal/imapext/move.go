@@ -82,7 +82,8 @@ func copyMessages(t *relay.Turn, byUID bool, set, to string) (uids, code string,
 	return uids, code, status, err
 }
 
-// copied reads a COPYUID (RFC 4315 section 3) and returns the UIDs of what was copied.
+// copied reads a COPYUID (RFC 4315 section 3) and returns the UIDs of what was copied. If they
+// are not as many as the copies, it is not known which they are.
 func copied(text string) (uids string, ok bool) {
 	code, _, closed := strings.Cut(text, "]")
 	words := strings.Fields(code)
@@ -94,7 +95,19 @@ func copied(text string) (uids string, ok bool) {
 			return "", false
 		}
 	}
-	return words[2], true
+	return words[2], countOf(words[2]) == countOf(words[3])
+}
+
+// countOf returns how many numbers a set has, which is a valid one without *.
+func countOf(set string) (count uint64) {
+	for part := range strings.SplitSeq(set, ",") {
+		from, to, ranged := strings.Cut(part, ":")
+		if count++; ranged {
+			first, last := uidOf(from), uidOf(to)
+			count += max(first, last) - min(first, last)
+		}
+	}
+	return count
 }
 
 // notMoved is for a move after which it is not known what was copied.

@@ -22,6 +22,10 @@ func (t *Turn) ClientLine(within time.Duration) ([]byte, error) {
 		if i := bytes.IndexByte(in.held, '\n'); i >= 0 {
 			line := in.held[:i+1]
 			in.held = in.held[i+1:]
+			// Others may take it for a line's end, as in the lines that pass.
+			if bytes.ContainsAny(bytes.TrimSuffix(line[:i], []byte{'\r'}), "\x00\r") {
+				return nil, fmt.Errorf("%w: %s", ErrClient, faultCR)
+			}
 			return line, nil
 		}
 		if len(in.held) > maxClientLine {
