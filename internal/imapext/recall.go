@@ -52,6 +52,9 @@ func (s *Session) findMessages(t *relay.Turn, c *command, cr *criteria, need fie
 		}
 	}
 	refused, err := r.learn()
+	if err == nil && refused == nil && len(s.held) > 0 && !c.uid {
+		refused = &expunged // what was asked for last may be about other numbers
+	}
 	if refused != nil {
 		return &found{}, nil, *refused, err
 	}

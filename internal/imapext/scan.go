@@ -26,7 +26,7 @@ type command struct {
 func parseCommand(text []byte) *command {
 	c := &command{text: text, args: scanner{rest: withoutEnd(text)}}
 	c.tag = c.args.head()
-	c.untagged = c.args.rest
+	c.untagged = bytes.TrimLeftFunc(c.args.rest, blank)
 	c.name = strings.ToUpper(c.args.head())
 	if c.name == "UID" {
 		c.uid = true
