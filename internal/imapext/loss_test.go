@@ -132,6 +132,7 @@ func TestNothingLost(t *testing.T) {
 			s: % FETCH 1:3 (UID RFC822.SIZE)
 			S: * 1 FETCH (UID 1 RFC822.SIZE 5)
 			S: * 1 EXPUNGE
+			S: * 1 FETCH (UID 2 RFC822.SIZE 5)
 			S: % OK done
 			c: a NO [EXPUNGEISSUED] Messages have gone meanwhile.
 			C: b REPLACE 3 INBOX {12+}
@@ -140,6 +141,22 @@ func TestNothingLost(t *testing.T) {
 			c: b NO [EXPUNGEISSUED] Messages have gone meanwhile.
 			C: c NOOP
 			s: c NOOP`)
+	})
+	t.Run("saved", func(t *testing.T) {
+		dialogue(t, only("SEARCHRES", "ESEARCH"), uidplus, selectInbox+`
+			C: a SEARCH RETURN (SAVE) SEEN
+			s: % SEARCH SEEN
+			S: * SEARCH 1 3
+			S: % OK done
+			s: % FETCH 1,3 (UID)
+			S: * 1 EXPUNGE
+			S: * 1 FETCH (UID 20)
+			S: * 3 FETCH (UID 40)
+			S: % OK done
+			c: a NO [EXPUNGEISSUED] Messages have gone meanwhile.
+			C: b UID STORE $ +FLAGS (\Deleted)
+			c: * 1 EXPUNGE
+			c: b OK No messages.`)
 	})
 	t.Run("UNSELECT", func(t *testing.T) {
 		dialogue(t, only("UNSELECT"), uidplus, selectInbox+`

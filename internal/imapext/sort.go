@@ -73,7 +73,9 @@ func readCriteria(s *scanner) (*criteria, error) {
 // sort carries SORT out: the backend searches, tells the headers that are not known, and
 // the order is found here.
 func (s *Session) sort(t *relay.Turn, c *sorting) error {
-	f, messages, status, err := s.findMessages(t, c.command, c.criteria, c.keys.needs(), c.options != nil && c.options.save)
+	memory := &share{budget: orderBudget}
+	defer memory.giveBack()
+	f, messages, status, err := s.findMessages(t, memory, c.command, c.criteria, c.keys.needs(), c.options != nil && c.options.save)
 	if err != nil {
 		return err
 	}

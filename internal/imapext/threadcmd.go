@@ -34,7 +34,9 @@ func planThread(s *Session, c *command) func(*relay.Turn) error {
 		return func(t *relay.Turn) error { return t.Tellf("%s BAD Invalid THREAD.", c.tag) }
 	}
 	return func(t *relay.Turn) error {
-		_, messages, status, err := s.findMessages(t, c, cr, hasHeader|hasArrival, false)
+		memory := &share{budget: orderBudget}
+		defer memory.giveBack()
+		_, messages, status, err := s.findMessages(t, memory, c, cr, hasHeader|hasArrival, false)
 		if err != nil {
 			return err
 		}
