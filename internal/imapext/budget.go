@@ -7,16 +7,18 @@ import (
 )
 
 const (
-	// maxAllOrdered is how much memory what is put in order at a time may take in all
-	// sessions together, in bytes, besides the cache.
+	// maxAllOrdered is how much memory what is put in order or looked through at a time may
+	// take in all sessions together, in bytes, besides the cache.
 	maxAllOrdered = 512 << 20
+	// candidateSize is what a message takes while it is looked at, in bytes.
+	candidateSize = 64
 	// orderingSize is what a message takes besides its record while it is put in order, in
 	// bytes: its places in lists and in threads.
 	orderingSize = 200
 )
 
 // tooMuchNow is for what is beyond that.
-var tooMuchNow = relay.Status{Text: "[UNAVAILABLE] Too many messages are being put in order at the moment; try again."}
+var tooMuchNow = relay.Status{Text: "[UNAVAILABLE] Too much is being looked for at the moment; try again."}
 
 // budget is what all sessions may take together.
 type budget struct {
@@ -24,7 +26,7 @@ type budget struct {
 	used  atomic.Int64
 }
 
-// orderBudget is that of SORT and THREAD.
+// orderBudget is that of SORT, THREAD, and SEARCH where it is answered here.
 var orderBudget = &budget{limit: maxAllOrdered}
 
 // share is what one command has taken.

@@ -2,6 +2,7 @@ package imapext
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -353,4 +354,24 @@ func TestCapabilitiesByTheWay(t *testing.T) {
 		S: % OK done
 		c: * CAPABILITY IMAP4rev1 Move UNSELECT
 		c: b OK done`)
+}
+
+// TestByeInTheMiddle has a backend end the session while a command is carried out.
+func TestByeInTheMiddle(t *testing.T) {
+	r := rig(t, only("MOVE"), uidplus)
+	br := bufio.NewReader(r.backend)
+	_, _ = io.WriteString(r.client, "s SELECT INBOX\r\n")
+	tag, _ := br.ReadString(' ')
+	_, _ = io.WriteString(r.backend, tag+"OK x\r\n")
+	hears(t, "client", r.client, "s OK x\r\n")
+	_, _ = io.WriteString(r.client, "a MOVE 1 Trash\r\n")
+	_, _ = br.ReadString('\n')
+	_, _ = br.ReadString('\n')
+	_, _ = io.WriteString(r.backend, "* BYE Away.\r\n")
+	_ = r.backend.Close()
+	hears(t, "client", r.client, "* BYE Away.\r\n")
+	if s := <-r.stats; !errors.Is(s.Err, io.ErrUnexpectedEOF) {
+		t.Errorf("ended with %v", s.Err)
+	}
+	_ = r.client.Close()
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -113,6 +114,9 @@ func (t *Turn) carryOut(w *downward, d *direction, rest []byte, err error) (left
 	}
 	if err == nil {
 		err = t.Flush()
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		_ = t.Flush() // in which there may be a BYE
 	}
 	switch {
 	case errors.Is(err, ErrClientGone):
