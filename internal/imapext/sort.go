@@ -96,6 +96,7 @@ func (s *Session) sort(t *relay.Turn, c *sorting) error {
 	for i, m := range messages {
 		ids[i] = m.number
 	}
+	memory.giveBack() // a client may take its time to read
 	if err := tellFound(t, c.command, c.options, "SORT", ids, f.modseq); err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ func planThread(s *Session, c *command) func(*relay.Turn) error {
 		if len(messages) > 0 {
 			out = algorithm(append(out, ' '), messages)
 		}
+		memory.giveBack() // a client may take its time to read
 		if err := t.Tell(append(out, "\r\n"...)); err != nil {
 			return err
 		}
