@@ -18,6 +18,7 @@ const limitsPage = "docs/security.md"
 // and what they are instead.
 var noLimits = map[string]string{
 	"caddyimap.guardKeyBytes":        "the length of a key",
+	"caddyimap.ipv6Site":             "the size of a network",
 	"caddyimap.hashLength":           "the length of a hash in the log",
 	"caddyimap.idLength":             "the length of an id",
 	"caddyimap.expiresSoon":          "when a warning begins",

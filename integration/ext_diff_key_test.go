@@ -48,7 +48,13 @@ func (m *diffMaker) key(depth int, again bool) *diffKey {
 		}
 	}
 	for {
-		if text := m.leaf(); again || isASCII(text) || !addressKey.MatchString(text) {
+		text := m.leaf()
+		if text == "ALL" && depth > 0 {
+			// OR (ALL 1) (ALL ALL) finds nothing at all in Dovecot, and NOT (LARGER 400 LARGER 1)
+			// not enough, which it may be asked for us.
+			text = `HEADER X-Number ""`
+		}
+		if again || isASCII(text) || !addressKey.MatchString(text) {
 			return &diffKey{text: text}
 		}
 	}

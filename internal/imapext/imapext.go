@@ -214,6 +214,9 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 	if o.report = cfg.decides(cfg.ReportMissing, native); o.report {
 		o.add(reportingCommands)
 	}
+	if cfg.decides(SwitchAuto, native) {
+		o.add(mendingCommands)
+	}
 	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
 		if native[compressing.name] {
