@@ -59,11 +59,13 @@ func move(s *Session, c *command) func(*relay.Turn) error {
 // other mailbox have no lasting UIDs.
 func copyMessages(t *relay.Turn, byUID bool, set, to string) (uids, code string, _ relay.Status, _ error) {
 	note := func(text string) bool {
-		if found, is := copied(text); is {
-			uids, code = found, text[:strings.IndexByte(text, ']')+1]
-			return true
+		from, to, is := copied(text)
+		if is && countOf(from) == countOf(to) {
+			uids, code = from, text[:strings.IndexByte(text, ']')+1]
+		} else if is {
+			uids = "" // who knows which they are
 		}
-		return false
+		return is
 	}
 	name := "COPY"
 	if byUID {
@@ -82,20 +84,20 @@ func copyMessages(t *relay.Turn, byUID bool, set, to string) (uids, code string,
 	return uids, code, status, err
 }
 
-// copied reads a COPYUID (RFC 4315 section 3) and returns the UIDs of what was copied. If they
-// are not as many as the copies, it is not known which they are.
-func copied(text string) (uids string, ok bool) {
+// copied reads a COPYUID (RFC 4315 section 3) and returns the UIDs of what was copied and
+// those of the copies.
+func copied(text string) (from, to string, ok bool) {
 	code, _, closed := strings.Cut(text, "]")
 	words := strings.Fields(code)
 	if !closed || len(words) != 4 || !strings.EqualFold(words[0], "[COPYUID") {
-		return "", false
+		return "", "", false
 	}
 	for _, set := range words[1:] {
 		if !validSet(set) || strings.Contains(set, "*") {
-			return "", false
+			return "", "", false
 		}
 	}
-	return words[2], countOf(words[2]) == countOf(words[3])
+	return words[2], words[3], true
 }
 
 // countOf returns how many numbers a set has, which is a valid one without *.
