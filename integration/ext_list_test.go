@@ -381,15 +381,16 @@ var listReasons = []*diffReason{
 				return
 			}
 			for name, attrs := range ours {
-				if !strings.Contains(attrs, "below") {
+				if !strings.Contains(attrs, "below") && !strings.Contains(attrs, `\haschildren`) {
 					continue
 				}
 				there, is := dovecot[name]
 				switch {
-				case !is && !strings.Contains(attrs, `\subscribed`):
+				case !is && strings.Contains(attrs, "below") && !strings.Contains(attrs, `\subscribed`):
 					delete(ours, name)
 				case is && !strings.Contains(there, "below") && severalPatterns.MatchString(command):
-					ours[name] = sortWords(strings.ReplaceAll(attrs, "below", ""))
+					ours[name] = sortWords(strings.NewReplacer("below", "", `\haschildren`, "").Replace(attrs))
+					dovecot[name] = sortWords(strings.ReplaceAll(there, `\haschildren`, ""))
 				}
 			}
 		}},
