@@ -53,6 +53,8 @@ var noLimits = map[string]string{
 	"internal/imapext.highest":       "the number that * stands for",
 	"internal/imapext.recordSize":    "how memory is counted",
 	"internal/imapext.shelfSize":     "how memory is counted",
+	"internal/imapext.orderingSize":  "how memory is counted",
+	"internal/imapext.candidateSize": "how memory is counted",
 	"internal/imapext.maxCodeBits":   "a part of the format",
 	"internal/imapext.literalCodes":  "a part of the format",
 	"internal/imapext.lengthCodes":   "a part of the format",

@@ -281,8 +281,10 @@ type Session struct {
 	// missing is how many there were.
 	missing atomic.Int32
 
-	// held is what a backend has said too early.
-	held []byte
+	// held is what a backend has said too early, and shifted says that numbers of messages
+	// have come behind it.
+	held    []byte
+	shifted bool
 	// clock tells the time; nil is time.Now.
 	clock func() time.Time
 }

@@ -17,8 +17,9 @@ var mendingCommands = map[string]handler{
 func mendCopied(s *Session, c *command) func(*relay.Turn) error {
 	return func(t *relay.Turn) error {
 		status, err := s.repeat(t, c, func(r []byte) error {
-			if _, is := copied(string(r)); is {
-				return t.Tellf("* OK %s", bytes.TrimRight(r, "\r\n"))
+			if _, _, is := copied(string(r)); is {
+				// Behind a code there must be text (RFC 3501 section 9, resp-text).
+				return t.Tellf("* OK %s Moved.", bytes.TrimRight(r, " \r\n"))
 			}
 			return t.Pass(r)
 		})

@@ -12,7 +12,7 @@ func TestMendCopied(t *testing.T) {
 		S: [COPYUID 55 31 6]
 		S: * 1 EXPUNGE
 		S: % OK MOVE completed.
-		c: * OK [COPYUID 55 31 6]
+		c: * OK [COPYUID 55 31 6] Moved.
 		c: * 1 EXPUNGE
 		c: a OK MOVE completed.
 		C: b MOVE 2 x
