@@ -113,6 +113,7 @@ integration:
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o /dev/null ./cmd/caddy
 	$(call step,building the tools that they drive)
 	@$(GO) build -C integration/tools -o $(CURDIR)/bin/ tool
+	@[ -d integration/tools/imapflow/node_modules ] || ! command -v npm >/dev/null || npm ci --silent --ignore-scripts --prefix integration/tools/imapflow
 	$(call step,the guard with Redis)
 	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis
 	@$(GO) test -race -count=1 -tags integration -run '^TestRedis' ./internal/guard

@@ -18,6 +18,7 @@ const limitsPage = "docs/security.md"
 // and what they are instead.
 var noLimits = map[string]string{
 	"caddyimap.guardKeyBytes":        "the length of a key",
+	"caddyimap.ipv6Site":             "the size of a network",
 	"caddyimap.hashLength":           "the length of a hash in the log",
 	"caddyimap.idLength":             "the length of an id",
 	"caddyimap.expiresSoon":          "when a warning begins",
@@ -52,6 +53,8 @@ var noLimits = map[string]string{
 	"internal/imapext.highest":       "the number that * stands for",
 	"internal/imapext.recordSize":    "how memory is counted",
 	"internal/imapext.shelfSize":     "how memory is counted",
+	"internal/imapext.orderingSize":  "how memory is counted",
+	"internal/imapext.candidateSize": "how memory is counted",
 	"internal/imapext.maxCodeBits":   "a part of the format",
 	"internal/imapext.literalCodes":  "a part of the format",
 	"internal/imapext.lengthCodes":   "a part of the format",

@@ -104,7 +104,6 @@ var (
 func filesOfExamples(t *testing.T) *strings.Replacer {
 	t.Helper()
 	t.Setenv("REDIS_PASSWORD", "for the test alone")
-	t.Setenv("IMAP_MASTER", "for the test alone")
 	ca := imaptest.NewCA(t)
 	leaf := ca.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -112,7 +111,7 @@ func filesOfExamples(t *testing.T) *strings.Replacer {
 		t.Fatal(err)
 	}
 	return strings.NewReplacer("/etc/ssl/corp-ca.pem", ca.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile,
-		"/etc/caddy/entra-secret", secret)
+		"/etc/caddy/oauth-secret", secret, "/etc/caddy/imap-master", secret)
 }
 
 // TestSnippets formats, adapts and validates each Caddyfile of the pages. A snippet

@@ -29,14 +29,17 @@ func TestBackendErrors(t *testing.T) {
 		`lb_policy "ip_hash": must be one of first, `: func(b *Backend) {
 			b.LoadBalancing = &LoadBalancing{Selection: &Selection{Policy: "ip_hash"}}
 		},
-		"fail_duration -1ns: must be more than 0":                    func(b *Backend) { b.HealthChecks = passive(-1, 0) },
-		"max_fails -1: must be more than 0":                          func(b *Backend) { b.HealthChecks = passive(0, -1) },
-		"health_interval -1ns: must be more than 0":                  func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Interval: -1}) },
-		"health_interval 30ns: must be at least 1s":                  func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Interval: 30}) },
-		"health_timeout -1ns: must be more than 0":                   func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Timeout: -1}) },
-		"health_fall -1: must be more than 0":                        func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Fall: -1}) },
-		"health_rise -1: must be more than 0":                        func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Rise: -1}) },
-		"127.0.0.1:1: drain_timeout -1ns: must be more than 0":       func(b *Backend) { b.Upstreams[0].DrainTimeout = -1 },
+		"fail_duration -1ns: must be more than 0":              func(b *Backend) { b.HealthChecks = passive(-1, 0) },
+		"max_fails -1: must be more than 0":                    func(b *Backend) { b.HealthChecks = passive(0, -1) },
+		"health_interval -1ns: must be more than 0":            func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Interval: -1}) },
+		"health_interval 30ns: must be at least 1s":            func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Interval: 30}) },
+		"health_timeout -1ns: must be more than 0":             func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Timeout: -1}) },
+		"health_fall -1: must be more than 0":                  func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Fall: -1}) },
+		"health_rise -1: must be more than 0":                  func(b *Backend) { b.HealthChecks = active(ActiveHealthChecks{Rise: -1}) },
+		"127.0.0.1:1: drain_timeout -1ns: must be more than 0": func(b *Backend) { b.Upstreams[0].DrainTimeout = -1 },
+		"extensions: off is a word of the Caddyfile; leave the option out to have none": func(b *Backend) {
+			b.Extensions = []string{"off"}
+		},
 		"tls: handshake_timeout cannot be used; auth_timeout bounds": func(b *Backend) { b.TLS.HandshakeTimeout = 1 },
 		"tls: except_ports cannot be used; set tls_mode":             func(b *Backend) { b.TLS.ExceptPorts = []string{"143"} },
 		"tls: loading client certificate key pair: open no-such.pem": func(b *Backend) {

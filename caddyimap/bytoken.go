@@ -16,7 +16,7 @@ import (
 var (
 	// errTokenRefused says that the backend does not take a token that is new.
 	errTokenRefused = errors.New("the password was right, but the backend has refused the new token: see that the user has a mailbox " +
-		"there that may be used with IMAP, and that the scopes and permissions of oauth2 are for IMAP")
+		"there that may be used with IMAP, that he may open the one that he has asked for if it is another, and that the scopes and permissions of oauth2 are for IMAP")
 	// errOwnMailbox says that nobody has checked whether the user may have a mailbox.
 	errOwnMailbox = errors.New("with client_credentials a user can log in at his own mailbox only, and not by a name with a slash or backslash in it")
 )

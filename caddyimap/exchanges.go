@@ -3,6 +3,7 @@ package caddyimap
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,24 +13,27 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-imap/caddy-imap/internal/glue"
-	"github.com/caddy-imap/caddy-imap/internal/guard"
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 const (
 	// maxExchanges is how many relayed exchanges may wait for their clients at a backend,
-	// each of which holds a connection there, and maxExchangesOfSource how many of them
-	// from one source.
+	// each of which holds a connection there; maxExchangesOfSource is how many of them from
+	// one source, and maxExchangesApart from all that have no limit of their own, together.
 	maxExchanges         = 64
 	maxExchangesOfSource = 16
+	maxExchangesApart    = 32
 	// dawdling is how long a client may take for an answer while others want its place.
 	// Programs take no time but that of the way.
 	dawdling = 5 * time.Second
+	// ipv6Site is the network that counts as one source of exchanges. A site gets that
+	// many addresses, or asks for them.
+	ipv6Site = 48
 )
 
 var (
 	errCrowded = errors.New("as many exchanges wait for their clients as may, at the backend or of this address")
-	errDawdled = errors.New("the client was slow to answer, and others wanted its place")
+	errDawdled = errors.New("others wanted the place of the client, which was slow to answer, or its address had more than others")
 )
 
 // exchanges are those that wait for their clients, whatever configuration they began
@@ -51,8 +55,8 @@ type exchange struct {
 }
 
 // begin adds an exchange that waits, until end is called; if there are too many, in the
-// place of the one that has waited for longest, if that is too long: its context is
-// done. A source that is not valid has no limit of its own.
+// place of another one, as room says: the context of that is done. A source that is not
+// valid stands for all that have no limit of their own.
 func (t *exchangeTable) begin(ctx context.Context, backend string, source netip.Addr) (_ context.Context, end func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,23 +83,38 @@ func (t *exchangeTable) hasRoom(backend string, source netip.Addr) error {
 }
 
 // room says whether there is room for one more, and who has to leave for that, if
-// anybody has. The lock is held.
+// anybody has: of a source that has its share already, the oldest, if that dawdles. If all
+// places are taken, the source with the most gives one up to any that would not have as
+// many then; so a few addresses cannot keep others out. The lock is held.
 func (t *exchangeTable) room(backend string, source netip.Addr) (leaves *exchange, err error) {
 	all := t.backends[backend]
-	var ofSource []*exchange
-	if source.IsValid() {
-		ofSource = slices.DeleteFunc(slices.Clone(all), func(x *exchange) bool { return x.source != source })
+	counts := make(map[netip.Addr]int, len(all))
+	for _, x := range all {
+		counts[x.source]++
+	}
+	limit := maxExchangesOfSource
+	if !source.IsValid() {
+		limit = maxExchangesApart
 	}
 	switch {
-	case len(ofSource) >= maxExchangesOfSource:
-		leaves = ofSource[0]
+	case counts[source] >= limit:
+		leaves = oldestOf(all, func(x *exchange) bool { return x.source == source })
 	case len(all) >= maxExchanges:
+		most := slices.Max(slices.Collect(maps.Values(counts)))
+		if most > counts[source]+1 {
+			return oldestOf(all, func(x *exchange) bool { return counts[x.source] == most }), nil
+		}
 		leaves = all[0]
 	}
 	if leaves != nil && time.Since(leaves.since) < dawdling {
 		return nil, errCrowded
 	}
 	return leaves, nil
+}
+
+// oldestOf returns the first exchange that is one of those, of which there is one.
+func oldestOf(all []*exchange, isOne func(*exchange) bool) *exchange {
+	return all[slices.IndexFunc(all, isOne)]
 }
 
 func (t *exchangeTable) end(backend string, x *exchange) {
@@ -130,10 +149,14 @@ func (b *Backend) answer(ctx context.Context, app *App, a *login.Attempt, challe
 
 // exchangeSource returns the source with whose exchanges that of an attempt is counted.
 func (a *App) exchangeSource(at *login.Attempt) netip.Addr {
-	if a.Guard.exempts(plain(at.Remote)) {
+	remote := plain(at.Remote)
+	switch {
+	case a.Guard.exempts(remote):
 		return netip.Addr{} // many share it
+	case remote.Is6():
+		return netip.PrefixFrom(remote, ipv6Site).Masked().Addr()
 	}
-	return guard.Source(at.Remote)
+	return remote
 }
 
 // crowdedOut tells of an exchange that was not waited for.

@@ -62,18 +62,39 @@ func TestExchanges(t *testing.T) {
 		time.Sleep(dawdling - 1)
 		all[3].end()
 		begins("a", "192.0.2.1", nil)
-		for range maxExchanges - maxExchangesOfSource {
+		for range maxExchangesApart {
 			begins("a", "", nil)
 		}
 		begins("a", "", errCrowded)
-		begins("a", "198.51.100.1", errCrowded)
 		left()
 		time.Sleep(time.Nanosecond)
-		begins("a", "198.51.100.1", nil)
-		left(0)
-		begins("a", "", nil)
 		begins("a", "192.0.2.1", nil)
-		left(0, 1, 2)
+		left(0)
+		for _, w := range all {
+			w.end()
+			w.end()
+		}
+		if len(table.backends) != 0 {
+			t.Errorf("left are %v", table.backends)
+		}
+
+		// Who has the most makes room at once, and others in their turn.
+		all = nil
+		for i := range maxExchanges {
+			begins("a", fmt.Sprintf("192.0.2.%d", i/8), nil)
+		}
+		for i := range 6 {
+			begins("a", fmt.Sprintf("198.51.100.%d", i), nil)
+		}
+		left(0, 8, 16, 24, 32, 40)
+		for range 5 {
+			begins("a", "198.51.100.0", nil)
+		}
+		left(0, 1, 8, 9, 16, 17, 24, 32, 40, 48, 56)
+		begins("a", "198.51.100.0", errCrowded)
+		time.Sleep(dawdling)
+		begins("a", "198.51.100.0", nil)
+		left(0, 1, 2, 8, 9, 16, 17, 24, 32, 40, 48, 56)
 		for _, w := range all {
 			w.end()
 			w.end()
@@ -154,4 +175,27 @@ func TestExchangesCrowded(t *testing.T) {
 			t.Errorf("left are %v", exchanges.backends)
 		}
 	})
+}
+
+// TestExchangeSource pins whose exchanges are counted together.
+func TestExchangeSource(t *testing.T) {
+	w := newWorld(t)
+	app := w.app(w.backend("127.0.0.1:1"))
+	app.Guard.Exempt = []string{"203.0.113.0/24"}
+	c := w.load(app)
+	for addr, want := range map[string]string{
+		"192.0.2.1":            "192.0.2.1",
+		"::ffff:192.0.2.1":     "192.0.2.1",
+		"2001:db8:1:2::3":      "2001:db8:1::",
+		"2001:db8:1:ffff::%e0": "2001:db8:1::",
+		"203.0.113.7":          "invalid IP",
+		"::ffff:203.0.113.7":   "invalid IP",
+	} {
+		if got := c.app.exchangeSource(&login.Attempt{Remote: netip.MustParseAddr(addr)}); got.String() != want {
+			t.Errorf("%s counts as %s, want %s", addr, got, want)
+		}
+	}
+	if got := c.app.exchangeSource(new(login.Attempt)); got.IsValid() {
+		t.Errorf("nobody counts as %s", got)
+	}
 }

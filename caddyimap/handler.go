@@ -129,6 +129,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	backend.warnHash(h.Mechanisms, h.logger)
 	h.front = imapfront.Config{
 		Banner:          h.Banner,
 		Mechanisms:      mechanisms,

@@ -63,8 +63,7 @@ func (b *Backend) provisionLists(cfg *imapext.Config) (err error) {
 	if err := checkSpecialUse(b.SpecialUse); err != nil {
 		return fmt.Errorf("special_use: %w", err)
 	}
-	named := slices.ContainsFunc(b.Extensions, func(name string) bool { return name == imapext.Auto || strings.EqualFold(name, "SPECIAL-USE") })
-	if len(b.SpecialUse) > 0 && !named {
+	if len(b.SpecialUse) > 0 && !b.names("SPECIAL-USE") && !b.names(imapext.Auto) {
 		return errors.New("special_use: without the extension SPECIAL-USE it means nothing; add it to extensions")
 	}
 	cfg.SpecialUse = b.SpecialUse

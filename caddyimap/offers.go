@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/glue"
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/pool"
 )
 
 // offers is which of login.RelayedForIMAP an upstream offers: a bit for each, and one
@@ -75,6 +76,23 @@ func (r *BackendRef) Mechanisms(configured []string) (offered func() []string, e
 	}
 	b.pass(relayed)
 	return (&offering{ref: r, configured: configured}).now, nil
+}
+
+// namesLate are mechanisms by which a client is connected to an upstream before it has said
+// its name.
+var namesLate = []string{login.CramMD5, login.NTLM, login.GSSAPI}
+
+// warnHash tells the operator of mechanisms with which the users of a backend do not get
+// where the backend's policy wants them.
+func (r *BackendRef) warnHash(configured []string, logger *zap.Logger) {
+	late := slices.DeleteFunc(slices.Clone(configured), func(m string) bool { return !slices.Contains(namesLate, m) })
+	b, err := r.own.backend(r.name)
+	if err != nil || len(late) == 0 || b.LoadBalancing.Selection.Policy != string(pool.PolicyUserHash) {
+		return
+	}
+	logger.Warn("lb_policy user_hash does not hold for all mechanisms: with some of them an upstream is connected to before the user's name is known, "+
+		"which is the same one for all users; take these away, or choose another policy",
+		zap.String("backend", b.name), zap.Strings("mechanisms", late))
 }
 
 // pass notes what a handler passes on. The configuration has not started yet.

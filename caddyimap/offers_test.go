@@ -2,6 +2,7 @@ package caddyimap
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -273,6 +274,35 @@ func TestRelayedSetUp(t *testing.T) {
 		_, err := c.ctx.LoadModuleByID("layer4.handlers.imap", caddyconfig.JSON(&Handler{Mechanisms: mechanisms}, nil))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", mechanisms, err)
+		}
+	}
+}
+
+// TestHashWithoutNames pins that the operator is told if users do not get where the policy
+// wants them, since they have not said who they are.
+func TestHashWithoutNames(t *testing.T) {
+	for _, tc := range []struct {
+		policy     string
+		mechanisms []string
+		want       string
+	}{
+		{"user_hash", []string{"PLAIN", "CRAM-MD5", "NTLM", "GSSAPI", "SCRAM-SHA-256"}, "[CRAM-MD5 NTLM GSSAPI]"},
+		{"user_hash", []string{"PLAIN", "SCRAM-SHA-256", "XOAUTH2"}, ""},
+		{"client_ip_hash", []string{"CRAM-MD5"}, ""},
+	} {
+		w := newWorld(t)
+		b := w.backend("127.0.0.1:1", "127.0.0.1:2")
+		b.LoadBalancing = &LoadBalancing{Selection: &Selection{Policy: tc.policy}}
+		c := w.load(w.app(b))
+		c.handler(&Handler{Mechanisms: tc.mechanisms})
+		got := ""
+		for _, l := range c.log.lines("warn", "") {
+			if strings.HasPrefix(l.text("msg"), "lb_policy user_hash does not hold") {
+				got += fmt.Sprint(l["mechanisms"])
+			}
+		}
+		if got != tc.want {
+			t.Errorf("%s, %q: told of %s, want %s", tc.policy, tc.mechanisms, got, tc.want)
 		}
 	}
 }

@@ -83,6 +83,7 @@ func (b *Backend) relay(ctx context.Context, app *App, typed *login.Attempt, fro
 			zap.String("mechanism", typed.Mechanism), zap.String("session", typed.ID), zap.Error(err))
 		return login.UnavailableFor(fmt.Errorf("waiting for the client: %w", err))
 	}
+	asked := early == nil
 	if early != nil {
 		if early.Result == login.Unavailable || early.Result == login.Throttled && typed.User == "" || errors.Is(early.Err, errDelegateRelay) {
 			b.tell(ctx, app, typed, from, *early)
@@ -91,7 +92,10 @@ func (b *Backend) relay(ctx context.Context, app *App, typed *login.Attempt, fro
 		// The backend refuses this user before it has seen a proof. That counts like a
 		// wrong one, or who there is could be found out for nothing.
 		typed.Unproven()
-		ask = func(context.Context, *login.Attempt, *Backend, *link, bool) login.Verdict { return *early }
+		ask = func(context.Context, *login.Attempt, *Backend, *link, bool) login.Verdict {
+			asked = true
+			return *early
+		}
 	}
 	a := *typed
 	a.Remote = plain(a.Remote)
@@ -100,6 +104,11 @@ func (b *Backend) relay(ctx context.Context, app *App, typed *login.Attempt, fro
 		v = b.guarded(ctx, app, renamed, from == entranceAuth, func(ctx context.Context, right bool) login.Verdict {
 			return ask(ctx, renamed, b, on, right)
 		})
+		if !asked && early.Result == login.Denied {
+			// One of many side by side: the backend has refused more than the guard
+			// would have let through.
+			b.countSource(ctx, app, typed)
+		}
 	}
 	b.tell(ctx, app, &a, from, v)
 	return v
@@ -120,6 +129,10 @@ func (b *Backend) approach(ctx context.Context, app *App, a *login.Attempt, on *
 			return &v, nil
 		}
 		if on.client == nil {
+			if err := b.refuses(app, a); err != nil {
+				v := login.ThrottledFor(imap.ResponseCodeUnavailable, 0, err)
+				return &v, nil
+			}
 			if err := exchanges.hasRoom(b.name, app.exchangeSource(a)); err != nil {
 				return nil, err
 			}
@@ -134,13 +147,30 @@ func (b *Backend) approach(ctx context.Context, app *App, a *login.Attempt, on *
 	return &v, nil
 }
 
+// refuses returns the guard's reason to let no proof of a client through that has said its
+// name, so that the backend need not hear of it.
+func (b *Backend) refuses(app *App, typed *login.Attempt) error {
+	if app.Guard.Off || typed.User == "" {
+		return nil
+	}
+	a := *typed
+	a.Remote = plain(a.Remote)
+	return app.Guard.current().Refuses(&b.guard, &a)
+}
+
 // countBroken has the guard count that a client has not gone on who has seen a challenge of
 // the backend: who collects challenges, or finds out by them who there is, is banned like
-// one who guesses. Nobody's account is held for it.
+// one who guesses.
 func (b *Backend) countBroken(ctx context.Context, app *App, typed *login.Attempt, why error) {
 	if app.Guard.Off || !errors.Is(why, login.ErrCancelled) && !errors.Is(why, login.ErrMessage) && !errors.Is(why, errDawdled) {
 		return
 	}
+	b.countSource(ctx, app, typed)
+}
+
+// countSource counts a wrong login against the client's source alone; nobody's account is
+// held for it. The client may be gone by now.
+func (b *Backend) countSource(ctx context.Context, app *App, typed *login.Attempt) {
 	a := *typed
 	a.Remote, a.AuthzID = plain(a.Remote), ""
 	a.User = "" // nobody, so that it counts against the source alone
@@ -148,7 +178,7 @@ func (b *Backend) countBroken(ctx context.Context, app *App, typed *login.Attemp
 	// It says nothing about whether the backend answers to proofs.
 	cfg := b.guard
 	cfg.Answers = nil
-	app.Guard.current().Check(ctx, &cfg, &a, func(context.Context, bool) login.Verdict { return login.DeniedWith("") })
+	app.Guard.current().Check(context.WithoutCancel(ctx), &cfg, &a, func(context.Context, bool) login.Verdict { return login.DeniedWith("") })
 }
 
 // advance takes one step of an exchange, before the first of which the upstream is

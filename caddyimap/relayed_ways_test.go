@@ -188,3 +188,39 @@ func TestRelayedSessions(t *testing.T) {
 	}
 	session.Close()
 }
+
+// TestRelayedSideBySide pins that many who ask side by side whether a user exists are
+// counted who would have got past the budget of the account.
+func TestRelayedSideBySide(t *testing.T) {
+	w := newWorld(t)
+	s := exchangeOf(login.ScramSHA256)
+	const most, all = 2, 5
+	begun, answer := make(chan struct{}, all), make(chan struct{})
+	srv, app := w.saslBackend("AUTH="+s.Mechanism, func(c *imaptest.Conn) {
+		tag := c.Play("", s.Steps(true)[0])
+		begun <- struct{}{}
+		<-answer
+		c.Play(tag, "S: TAG NO [AUTHENTICATIONFAILED] no")
+	})
+	app.Guard.AccountFailures, app.Guard.KnownReserve, app.Guard.SourceFailures = most, new(int), all
+	c := w.running(app)
+	verdicts := make(chan login.Verdict, all)
+	for range all {
+		go func() { verdicts <- c.ref("").Check(t.Context(), exchanging(t, s, "192.0.2.1", nil)) }()
+	}
+	for range all {
+		<-begun
+	}
+	close(answer)
+	results := make(map[login.Result]int)
+	for range all {
+		v := <-verdicts
+		results[v.Result]++
+	}
+	if results[login.Denied] != most || results[login.Throttled] != all-most {
+		t.Errorf("results %v", results)
+	}
+	if v := check(t, c.ref(""), exchanging(t, s, "192.0.2.1", nil), login.Throttled); !errors.Is(v.Err, guard.ErrBanned) || srv.Conns() != all {
+		t.Errorf("verdict %+v after %d connections", v, srv.Conns())
+	}
+}

@@ -138,6 +138,7 @@ func TestSettings(t *testing.T) {
 		"other format":              {"auth_username_format = %{sha1:user}\n", `!"username"`, "none of the variables"},
 		"plain":                     {"auth_mechanisms = plain\n", `"mechanisms":["PLAIN"]`, none},
 		"both":                      {"auth_mechanisms = login plain\n", `!mechanisms`, none},
+		"unknown, too":              {"auth_mechanisms = plain login external\n", "!mechanisms", "EXTERNAL: there is no such mechanism here"},
 		"others, too":               {"auth_mechanisms = login cram-md5\n", `"mechanisms":["LOGIN"]`, "CRAM-MD5: only PLAIN and LOGIN"},
 		"how to log in":             {"imapc_sasl_mechanisms = plain\n", `"auth_command":"plain"`, none},
 		"how else to log in":        {"imapc_sasl_mechanisms = external\n", `!auth_command`, "auth_command"},

@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-imap/caddy-imap/caddyimap"
 	"github.com/caddy-imap/caddy-imap/caddysasl"
 	"github.com/caddy-imap/caddy-imap/internal/dovecotconf"
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 func warning(file, directive, text string) caddyconfig.Warning {
@@ -63,22 +64,29 @@ func (t *translation) mechanisms() (list []string) {
 	if n == nil {
 		return nil
 	}
-	var missing []string
+	var missing, unknown []string
 	for _, word := range words {
-		switch word = strings.ToUpper(word); word {
-		case "PLAIN", "LOGIN":
+		switch word = strings.ToUpper(word); {
+		case slices.Contains(login.Mechanisms, word):
 			if !slices.Contains(list, word) {
 				list = append(list, word)
 			}
-		default:
+		case login.IsRelayed(word):
 			missing = append(missing, word)
+		default:
+			unknown = append(unknown, word)
 		}
 	}
 	switch {
 	case len(list) == 0 && len(words) > 0:
 		t.refuse(n, "none of these mechanisms can be carried over; add plain if users may log in with passwords")
-	case len(missing) > 0:
-		t.warn(n, "%s: %s: only PLAIN and LOGIN are taken over; name others in the option mechanisms if the backend has them", NoEqual, strings.Join(missing, ", "))
+	default:
+		if len(missing) > 0 {
+			t.warn(n, "%s: %s: only PLAIN and LOGIN are taken over; name others in the option mechanisms if the backend has them", NoEqual, strings.Join(missing, ", "))
+		}
+		if len(unknown) > 0 {
+			t.warn(n, "%s: %s: there is no such mechanism here; users with certificates of their own (EXTERNAL) log in with client_certificate", NoEqual, strings.Join(unknown, ", "))
+		}
 	}
 	if len(list) == 2 {
 		return nil

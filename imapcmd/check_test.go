@@ -114,6 +114,16 @@ func caddyfileOf(t *testing.T, options string) string {
 	return file
 }
 
+// TestRelayedListener pins that a listener is looked at for the mechanisms that its handler
+// passes on, in whatever case they are written.
+func TestRelayedListener(t *testing.T) {
+	l := readListeners([]byte(`{"servers": {"srv0": {"listen": [":143"],
+		"routes": [{"handle": [{"handler": "imap", "mechanisms": ["plain", "LOGIN", "scram-sha-256", "XOAUTH2"]}]}]}}}`))
+	if len(l.fronts) != 1 || !slices.Equal(l.fronts[0].Relayed, []string{"SCRAM-SHA-256", "XOAUTH2"}) {
+		t.Errorf("%+v", l.fronts)
+	}
+}
+
 // TestCheckTo pins that a server is looked at without a configuration, and that somebody
 // can log in there.
 func TestCheckTo(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-imap/caddy-imap/internal/doctor"
+	"github.com/caddy-imap/caddy-imap/internal/login"
 )
 
 // listeners are those of a configuration.
@@ -56,11 +57,12 @@ type way struct {
 
 // handler is what is of interest in the handlers of layer4.
 type handler struct {
-	Handler     string  `json:"handler"`
-	Backend     string  `json:"backend"`
-	ImplicitTLS bool    `json:"implicit_tls"`
-	Delegates   bool    `json:"allow_delegates"`
-	Routes      []route `json:"routes"`
+	Handler     string   `json:"handler"`
+	Backend     string   `json:"backend"`
+	ImplicitTLS bool     `json:"implicit_tls"`
+	Delegates   bool     `json:"allow_delegates"`
+	Mechanisms  []string `json:"mechanisms"`
+	Routes      []route  `json:"routes"`
 	Policies    []struct {
 		ClientAuth json.RawMessage `json:"client_authentication"`
 	} `json:"connection_policies"`
@@ -77,6 +79,16 @@ func (h *handler) clientAuth() bool {
 		}
 	}
 	return false
+}
+
+// relayed are the mechanisms that are passed on to the backend.
+func (h *handler) relayed() (all []string) {
+	for _, m := range h.Mechanisms {
+		if m = strings.ToUpper(m); login.IsRelayed(m) {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // proxied says from whom the handler proxy_protocol takes a header.
@@ -112,7 +124,7 @@ func (l *listeners) walk(listen string, r route, w way) {
 		case "imap":
 			for _, at := range dialable(repl.ReplaceAll(listen, "")) {
 				l.addFront(doctor.Front{Address: at.shown, Backend: backend, Network: at.network, Dial: at.address,
-					Implicit: h.ImplicitTLS || w.tls, Proxy: w.proxy, Matched: w.matched, ClientAuth: w.clientAuth || h.clientAuth()})
+					Implicit: h.ImplicitTLS || w.tls, Proxy: w.proxy, Matched: w.matched, ClientAuth: w.clientAuth || h.clientAuth(), Relayed: h.relayed()})
 			}
 		case "dovecot_auth":
 			for _, at := range dialable(repl.ReplaceAll(listen, "")) {

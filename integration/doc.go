@@ -1,7 +1,7 @@
 // Package integration tests the whole server, as it is built and shipped,
 // against the servers and clients that it will meet: Dovecot as backend, Postfix
 // as the asker of passwords, Pebble as the authority that certificates come from,
-// openssl and swaks as people at a keyboard; curl, mbsync, gsasl and Python's imaplib
+// openssl and swaks as people at a keyboard; curl, mbsync, neomutt, imapflow, gsasl and Python's imaplib
 // and smtplib as mail programs; MIT's Kerberos and Samba's NTLM as what Windows' domains
 // have.
 //

@@ -19,7 +19,8 @@ func TestExamples(t *testing.T) {
 	leaf := ca.Issue(imaptest.Leaf{Names: []string{"mail.example.org"}})
 	dir := t.TempDir()
 	there := strings.NewReplacer("/etc/ssl/corp-ca.pem", ca.File(), "/etc/ssl/mail.pem", leaf.CertFile, "/etc/ssl/mail.key", leaf.KeyFile,
-		"/etc/caddy/entra-secret", writeFile(t, filepath.Join(dir, "entra-secret"), secret("Entra-Example-17")),
+		"/etc/caddy/oauth-secret", writeFile(t, filepath.Join(dir, "oauth-secret"), secret("Entra-Example-17")),
+		"/etc/caddy/imap-master", writeFile(t, filepath.Join(dir, "imap-master"), secret("Master-Example-40")),
 		"/srv/caddy", filepath.Join(dir, "storage"))
 	examples, err := filepath.Glob("../docs/examples/*.Caddyfile")
 	if err != nil || len(examples) < 10 {
@@ -34,8 +35,7 @@ func TestExamples(t *testing.T) {
 				t.Helper()
 				var errs strings.Builder
 				cmd := exec.Command(run.caddy, args...)
-				cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "REDIS_PASSWORD="+secret("Redis-Example-81"),
-					"IMAP_MASTER="+secret("Master-Example-40"))
+				cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "REDIS_PASSWORD="+secret("Redis-Example-81"))
 				cmd.Stderr = &errs
 				out, err := cmd.Output()
 				warned := args[0] == "adapt" && strings.Contains(errs.String(), `"level":"warn"`)

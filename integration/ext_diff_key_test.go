@@ -40,17 +40,40 @@ func (m *diffMaker) key(depth int, again bool) *diffKey {
 		case 0:
 			return &diffKey{op: "OR", subs: []*diffKey{sub(), sub()}}
 		case 1:
-			if again {
-				return &diffKey{op: "NOT", subs: []*diffKey{sub()}}
+			if k := sub(); again {
+				if depth > 0 || k.op != "" {
+					k.simple()
+				}
+				return &diffKey{op: "NOT", subs: []*diffKey{k}}
 			}
 		case 2:
 			return &diffKey{op: "AND", subs: []*diffKey{sub(), sub()}}
 		}
 	}
 	for {
-		if text := m.leaf(); again || isASCII(text) || !addressKey.MatchString(text) {
+		text := m.leaf()
+		if text == "ALL" && depth > 0 {
+			text = simpleKey // OR (ALL 1) (ALL ALL) finds nothing at all in Dovecot
+		}
+		if again || isASCII(text) || !addressKey.MatchString(text) {
 			return &diffKey{text: text}
 		}
+	}
+}
+
+// simpleKey is one that Dovecot does not simplify.
+const simpleKey = `HEADER X-Number ""`
+
+var rangeKey = regexp.MustCompile(`^(BEFORE|ON|SINCE|SENT\w+|LARGER|SMALLER) `)
+
+// simple leaves out of what is below NOT that of which Dovecot simplifies several wrongly: it
+// may be asked for such a program by us, however it has understood the client's.
+func (k *diffKey) simple() {
+	if rangeKey.MatchString(k.text) {
+		k.text = simpleKey
+	}
+	for _, sub := range k.subs {
+		sub.simple()
 	}
 }
 

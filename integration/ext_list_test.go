@@ -316,22 +316,24 @@ func sortWords(text string) string {
 // emptyPattern is a reference that has an empty pattern behind it.
 var emptyPattern = regexp.MustCompile(`^LIST(?: \([^)]*\))? "([^"]+)" (?:""|\((?:[^)]* )?""[ )])`)
 
-// manyPatterns are several of which one is empty.
-var manyPatterns = regexp.MustCompile(`\((?:[^)]* )?""[ )]`)
+// severalPatterns are more than one.
+var severalPatterns = regexp.MustCompile(`\("[^"]*" "`)
 
 // listReasons are the differences that stay. Each takes away from both answers what
 // differs by a rule.
-var listReasons = []diffReason{
-	{"Plain LIST does not tell what does not exist from what cannot be selected (RFC 5258 section 3: \\NonExistent \"implies \\NoSelect\").",
-		func(_ string, dovecot, ours map[string]string) {
+var listReasons = []*diffReason{
+	{why: "Plain LIST does not tell what does not exist from what cannot be selected (RFC 5258 section 3: \\NonExistent \"implies \\NoSelect\").",
+		told: "\\Noselect stands where Dovecot knows that it could say",
+		apply: func(_ string, dovecot, ours map[string]string) {
 			for name, attrs := range dovecot {
 				if strings.Contains(ours[name], `\noselect`) {
 					dovecot[name] = sortWords(strings.ReplaceAll(attrs, `\nonexistent`, `\noselect`))
 				}
 			}
 		}},
-	{"What cannot be selected keeps \\Noselect where subscriptions are listed (RFC 3501 section 7.2.2: \"It is not possible to use this name as a selectable mailbox.\"); Dovecot leaves it away, and fails to get a status.",
-		func(_ string, dovecot, ours map[string]string) {
+	{why: "What cannot be selected keeps \\Noselect where subscriptions are listed (RFC 3501 section 7.2.2: \"It is not possible to use this name as a selectable mailbox.\"); Dovecot leaves it away, and fails to get a status.",
+		told: "What cannot be selected keeps \\Noselect",
+		apply: func(_ string, dovecot, ours map[string]string) {
 			for name, attrs := range ours {
 				if strings.Contains(attrs, "below") || strings.Contains(attrs, `\subscribed`) {
 					ours[name] = sortWords(strings.ReplaceAll(attrs, `\noselect`, ""))
@@ -344,47 +346,51 @@ var listReasons = []diffReason{
 				}
 			}
 		}},
-	{"Only mailboxes that exist are children (RFC 3348 section 3); Dovecot counts subscriptions to those that do not in one of its layouts, and not in the other.",
-		func(_ string, dovecot, ours map[string]string) {
+	{why: "Only mailboxes that exist are children (RFC 3348 section 3); Dovecot counts subscriptions to those that do not in one of its layouts, and not in the other.",
+		told: "Only mailboxes that exist count as children",
+		apply: func(_ string, dovecot, ours map[string]string) {
 			for name, attrs := range ours {
 				if (strings.Contains(attrs, `\nonexistent`) || strings.Contains(attrs, "below")) && strings.Contains(attrs, `\hasnochildren`) {
 					dovecot[name] = sortWords(strings.ReplaceAll(dovecot[name], `\haschildren`, `\hasnochildren`))
 				}
 			}
 		}},
-	{"Children are there (RFC 5258 section 3.2: CHILDREN \"MUST be accurately computed\"); Dovecot overlooks them where it lists subscriptions to a mailbox with letters beyond ASCII in its name.",
-		func(_ string, dovecot, ours map[string]string) {
+	{why: "Children are there (RFC 5258 section 3.2: CHILDREN \"MUST be accurately computed\"); Dovecot overlooks them where it lists subscriptions to a mailbox with letters beyond ASCII in its name.",
+		told: "A mailbox with letters beyond ASCII in its name has its children told",
+		apply: func(_ string, dovecot, ours map[string]string) {
 			for name, attrs := range ours {
 				if strings.Contains(name, "&") && strings.Contains(attrs, `\haschildren`) && strings.Contains(dovecot[name], `\hasnochildren`) {
 					dovecot[name] = sortWords(strings.ReplaceAll(dovecot[name], `\hasnochildren`, `\haschildren`))
 				}
 			}
 		}},
-	{"An empty pattern is ignored (RFC 5258 section 3: \"In the extended syntax, any mailbox name arguments that are empty strings are ignored.\"); Dovecot takes it for the reference alone.",
-		func(command string, dovecot, ours map[string]string) {
+	{why: "An empty pattern is ignored (RFC 5258 section 3: \"In the extended syntax, any mailbox name arguments that are empty strings are ignored.\"); Dovecot takes it for the reference alone.",
+		told: "In extended lists an empty pattern is ignored",
+		apply: func(command string, dovecot, ours map[string]string) {
 			if m := emptyPattern.FindStringSubmatch(command); m != nil {
 				for _, answer := range []map[string]string{dovecot, ours} {
 					delete(answer, "LIST "+m[1])
 					delete(answer, "STATUS "+m[1]+" ")
 				}
 			}
-			if manyPatterns.MatchString(command) && strings.Contains(command, "RECURSIVEMATCH") {
-				// Then it does not say either what is below.
-				for name, attrs := range ours {
-					if there, is := dovecot[name]; is && !strings.Contains(there, "below") {
-						ours[name] = sortWords(strings.ReplaceAll(attrs, "below", ""))
-					}
-				}
-			}
 		}},
-	{"With several patterns all parents that match are listed (RFC 5258 section 3.1: RECURSIVEMATCH is about \"parent mailboxes that don't match other selection options, but have some submailboxes that do\"); Dovecot lists the nearest one.",
-		func(command string, dovecot, ours map[string]string) {
+	{why: "With several patterns all parents that match are listed (RFC 5258 section 3.1: RECURSIVEMATCH is about \"parent mailboxes that don't match other selection options, but have some submailboxes that do\"); Dovecot lists the nearest one, and does not tell of what another pattern lists.",
+		told: "With RECURSIVEMATCH and several patterns",
+		apply: func(command string, dovecot, ours map[string]string) {
 			if !strings.Contains(command, "RECURSIVEMATCH") {
 				return
 			}
 			for name, attrs := range ours {
-				if _, there := dovecot[name]; !there && strings.Contains(attrs, "below") && !strings.Contains(attrs, `\subscribed`) {
+				if !strings.Contains(attrs, "below") && !strings.Contains(attrs, `\haschildren`) {
+					continue
+				}
+				there, is := dovecot[name]
+				switch {
+				case !is && strings.Contains(attrs, "below") && !strings.Contains(attrs, `\subscribed`):
 					delete(ours, name)
+				case is && !strings.Contains(there, "below") && severalPatterns.MatchString(command):
+					ours[name] = sortWords(strings.NewReplacer("below", "", `\haschildren`, "").Replace(attrs))
+					dovecot[name] = sortWords(strings.ReplaceAll(there, `\haschildren`, ""))
 				}
 			}
 		}},

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,8 @@ func (o *oddMail) encoded(text string) string {
 	return text
 }
 
+var spacesAndFold = regexp.MustCompile(` +\r\n`)
+
 func (o *oddMail) subject() string {
 	var b strings.Builder
 	for range o.IntN(3) {
@@ -160,7 +163,7 @@ func (o *oddMail) subject() string {
 	}
 	// A Dovecot makes two spaces of a space and a fold, also where an empty word is between
 	// them.
-	return strings.NewReplacer(" \r\n", "\r\n", "??=\r\n", "??=").Replace(strings.TrimRight(b.String(), "\r\n"))
+	return strings.ReplaceAll(spacesAndFold.ReplaceAllString(strings.TrimRight(b.String(), "\r\n"), "\r\n"), "??=\r\n", "??=")
 }
 
 func (o *oddMail) mailbox() string {

@@ -11,8 +11,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-imap/caddy-imap/internal/imaptest"
+	"github.com/caddy-imap/caddy-imap/internal/oauthlogin"
 )
 
 // oauthServer is an OAuth 2.0 server that knows users, and tells Dovecot whether a token
@@ -212,4 +214,62 @@ func TestOAuth2(t *testing.T) {
 			c.Stop() // which searches the log
 		})
 	}
+}
+
+// A user whose password is not right any more is out after 5 minutes, although the token
+// that it was good for is still one to Dovecot, and however often he has come meanwhile.
+func TestOAuth2Ends(t *testing.T) {
+	t.Parallel()
+	const user, at = "alice@example.test", "AUTHENTICATE PLAIN %s"
+	good := secret("Token-Ends-56")
+	s := startOAuthServer(t)
+	s.Put(user, good)
+	ca := imaptest.NewCA(t)
+	d := startTokenDovecot(t, s, ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}}))
+	addr, auth := freeAddr(t), freeAddr(t)
+	c := startCaddy(t, site{
+		Guard: "failure_delay 1ms",
+		Backend: upstream(d.IMAP(), ca) + fmt.Sprintf(`
+			oauth2 {
+				token_url https://%s/token
+				tls_trust_pool file %s
+				client_id proxy
+				client_secret %s
+				client_auth basic
+				scope imap
+			}`, s.addr, s.ca.File(), oauthProxySecret),
+		IMAP: addr, Auth: auth,
+	}.String())
+	awaitCertificate(t, addr)
+	p := startPostfix(t, "inet:"+auth)
+	start := time.Now()
+	dialSecure(t, addr).Want("OK", at, plain("", user, good))
+	s.Put(user, secret("Token-Changed-57"))
+	dialSecure(t, addr).Want("OK", at, plain("", user, good))
+	p.WantAuth(235, "PLAIN", user, good)
+
+	const margin = 10 * time.Second
+	every := time.NewTicker(margin / 2)
+	defer every.Stop()
+	for range every.C {
+		answer, _ := dialSecure(t, addr).Cmd(at, plain("", user, good))
+		took := time.Since(start)
+		if !strings.HasPrefix(answer, "OK") {
+			if took < oauthlogin.MaxAge-margin || !strings.HasPrefix(answer, "NO [AUTHENTICATIONFAILED]") {
+				t.Errorf("after %s: %s", took, answer)
+			}
+			break
+		}
+		if took > oauthlogin.MaxAge+margin {
+			t.Fatalf("after %s: %s", took, answer)
+		}
+	}
+	p.WantAuth(535, "PLAIN", user, good)
+	if n := s.Asked("granted", user); n != 1 {
+		t.Errorf("the password was right %d times, want once", n)
+	}
+	for _, token := range s.Tokens() {
+		secret(token)
+	}
+	c.Stop() // which searches the log
 }

@@ -9,10 +9,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/emersion/go-sasl"
 
 	"github.com/caddy-imap/caddy-imap/internal/login"
 )
@@ -78,17 +81,20 @@ func (d *Doctor) Auth(ctx context.Context, a Auth) {
 		return
 	}
 	d.tell(p, StepHandshake, fine("it offers "+foreign(strings.Join(mechanisms, ", "))), took)
-	d.authLogin(p, a, c)
+	d.authLogin(p, a, c, mechanisms)
 }
 
 // authLogin logs the user in that a backend has let in before.
-func (d *Doctor) authLogin(p place, a Auth, c *postfix) {
+func (d *Doctor) authLogin(p place, a Auth, c *postfix, mechanisms []string) {
 	switch {
 	case d.Login == nil:
 		d.tell(p, StepLogin, left("nobody has logged in; say who with --user"), 0)
 		return
 	case d.granted == "":
 		d.tell(p, StepLogin, left("no backend has let the user in, so the password is not sent again"), 0)
+		return
+	case !slices.ContainsFunc(mechanisms, func(m string) bool { return strings.EqualFold(m, sasl.Plain) }):
+		d.tell(p, StepLogin, left("PLAIN, which this command would log in with, is not offered here"), 0)
 		return
 	case d.closed && !d.open:
 		d.tell(p, StepLogin, left("no listener for IMAP clients is open, so this may not be Caddy, and the password is not sent; start Caddy with this configuration"), 0)

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-sasl"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
@@ -105,6 +107,8 @@ type talk struct {
 
 	greeting string
 	caps     []string
+	// passwords says that users with a password can be logged in.
+	passwords bool
 	// failed says that what ended the conversation has been told.
 	failed bool
 	// user is who is tried, others are the spellings that are left, and sent is the
@@ -130,9 +134,11 @@ func (t *talk) prepare(conn net.Conn) *imapauth.Client {
 			<-done
 		}()
 	}
+	var offered []string
+	t.cfg.Offered = func(mechanisms []string) { offered = mechanisms }
 	c, err := imapauth.Prepare(t.ctx, conn, &t.cfg, login.Ends{})
 	if err == nil {
-		t.say(StepMechanisms, fine(t.mechanisms()), 0)
+		t.mechanisms(offered)
 		return c
 	}
 	if !t.failed {
@@ -278,33 +284,45 @@ func (t *talk) handshake(e imapauth.Event) {
 	}
 }
 
-// mechanisms says how users with a password can be logged in.
-func (t *talk) mechanisms() string {
-	if t.cfg.Token != "" {
-		return "tokens can be shown with AUTHENTICATE " + t.cfg.Token
+// mechanisms tells how users can be logged in, given what is offered of what is passed on.
+func (t *talk) mechanisms(offered []string) {
+	var ways []string
+	can := mechanisms(t.caps)
+	switch {
+	case t.cfg.Token != "" && !has(t.caps, imap.AuthCap(t.cfg.Token)):
+		t.say(StepMechanisms, talkFault(fmt.Errorf("%w: AUTH=%s", imapauth.ErrNoTokens, t.cfg.Token), t.cfg.Mode), 0)
+	case t.cfg.Token != "":
+		ways = append(ways, "tokens can be shown with AUTHENTICATE "+t.cfg.Token)
+	case len(can) > 0:
+		ways = append(ways, "passwords can be sent with "+strings.Join(can, ", "))
 	}
-	return mechanisms(t.caps)
+	t.passwords = len(ways) > 0
+	if len(offered) > 0 {
+		ways = append(ways, "clients can log in themselves with "+strings.Join(offered, ", "))
+	}
+	t.say(StepMechanisms, fine(strings.Join(ways, "; ")), 0)
+	missing := slices.DeleteFunc(slices.Clone(t.cfg.Relayed), func(m string) bool { return slices.Contains(offered, m) })
+	if len(missing) > 0 {
+		t.say(StepMechanisms, finding{status: Warning, fault: NotOffered,
+			message: "clients are not offered " + strings.Join(missing, ", ") + ", which a handler's option mechanisms names, since this server does not have it",
+			advice:  []string{"switch it on there, or take it away from mechanisms"}}, 0)
+	}
 }
 
 // mechanisms says how passwords can be sent.
-func mechanisms(caps []string) string {
-	var can []string
-	has := func(name imap.Cap) bool {
-		for _, c := range caps {
-			if strings.EqualFold(c, string(name)) {
-				return true
-			}
-		}
-		return false
-	}
-	if has("AUTH=PLAIN") {
+func mechanisms(caps []string) (can []string) {
+	if has(caps, imap.AuthCap(sasl.Plain)) {
 		can = append(can, "AUTHENTICATE PLAIN")
 	}
-	if has("AUTH=LOGIN") {
+	if has(caps, imap.AuthCap(sasl.Login)) {
 		can = append(can, "AUTHENTICATE LOGIN")
 	}
-	if !has(imap.CapLoginDisabled) {
+	if !has(caps, imap.CapLoginDisabled) {
 		can = append(can, "LOGIN")
 	}
-	return fmt.Sprintf("passwords can be sent with %s", strings.Join(can, ", "))
+	return can
+}
+
+func has(caps []string, name imap.Cap) bool {
+	return slices.ContainsFunc(caps, func(c string) bool { return strings.EqualFold(c, string(name)) })
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
+	"github.com/caddy-imap/caddy-imap/internal/oauthlogin"
 )
 
 // Fault is one word for what is wrong.
@@ -34,6 +35,7 @@ const (
 	CertName         Fault = "cert_name"
 	NoCertificate    Fault = "no_certificate"
 	LoginDisabled    Fault = "login_disabled"
+	NotOffered       Fault = "not_offered"
 	Denied           Fault = "denied"
 	FalseOK          Fault = "false_ok"
 	Throttled        Fault = "throttled"
@@ -131,6 +133,12 @@ func talkFault(err error, mode imapauth.TLSMode) finding {
 	case errors.Is(err, imapauth.ErrNoTokens):
 		f.fault, f.message = LoginDisabled, "tokens are not taken in the way that oauth2 says: "+err.Error()
 		f.advice = []string{"set the mechanism of oauth2 to one that is offered, XOAUTH2 or OAUTHBEARER, or switch it on there"}
+	case errors.Is(err, oauthlogin.ErrSettings):
+		f.fault = Unavailable
+		f.advice = []string{"see that client_id, client_secret, client_auth and scope of oauth2 are as the token endpoint has them, that the secret has not expired, and that the client has its permissions there"}
+	case errors.Is(err, oauthlogin.ErrNoToken):
+		f.fault = Unavailable
+		f.advice = []string{"see that token_url and tenant of oauth2 are right, and that the server there can be reached from here, is trusted (tls_trust_pool of oauth2), and is well"}
 	case errors.Is(err, imapauth.ErrThrottled):
 		f = throttledFinding(err, 0)
 	case errors.Is(err, imapauth.ErrTimeout):

@@ -30,6 +30,9 @@ type Front struct {
 	Matched bool
 	// ClientAuth says that clients may have to show certificates.
 	ClientAuth bool
+	// Relayed are the mechanisms that are passed on to the backend. A listener that takes no
+	// passwords is well if it offers one of them.
+	Relayed []string
 	// Names are those that clients connect to.
 	Names []string
 	// Own are the authorities of this Caddy, which its clients have to be given, and
@@ -115,7 +118,7 @@ func (d *Doctor) frontName(ctx context.Context, p place, f Front, name string, f
 		d.tell(p, StepPort, fine(open), took)
 	}
 	t := &frontTalk{d: d, f: f, place: p, name: name, first: first}
-	cfg := imapauth.Config{Address: f.Address, Mode: imapauth.StartTLS, Trace: t.traced,
+	cfg := imapauth.Config{Address: f.Address, Mode: imapauth.StartTLS, Trace: t.traced, Relayed: f.Relayed,
 		TLS: &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"imap"}}}
 	if f.Implicit {
 		cfg.Mode = imapauth.ImplicitTLS
@@ -208,7 +211,7 @@ func (t *frontTalk) faultOf(err error) finding {
 	case NotIMAP, ClearFirst, NoStartTLS:
 		f.advice = []string{"something else listens here, or the address belongs to another configuration; look who does:", "$ ss -ltnp"}
 	case LoginDisabled:
-		f.advice = []string{"look at the options mechanisms and capability of the handler imap"}
+		f.advice = []string{"look at the options mechanisms and capability of the handler imap; of mechanisms that are passed on, clients are offered only what the backend has"}
 	default:
 		f.advice = []string{"the log of Caddy says why, where it is its own doing; look who listens here:", "$ ss -ltnp",
 			"the guard may have banned this address after wrong passwords: see GET /imap/guard of the admin API"}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-imap/caddy-imap/internal/imapauth"
 	"github.com/caddy-imap/caddy-imap/internal/login"
+	"github.com/caddy-imap/caddy-imap/internal/oauthlogin"
 )
 
 // counts is what an operator should know before another try.
@@ -29,6 +30,10 @@ func (t *talk) login(c *imapauth.Client) {
 	case d.Login == nil:
 		c.Leave(t.parent)
 		t.say(StepLogin, left("nobody has logged in; say who with --user"), 0)
+		return
+	case !t.passwords:
+		c.Leave(t.parent)
+		t.say(StepLogin, left("this server takes no passwords, and this command has nothing else to log in with"), 0)
 		return
 	case d.withheld:
 		c.Leave(t.parent)
@@ -185,7 +190,9 @@ func (t *talk) denied(how string, v login.Verdict) finding {
 	}
 	if v.Err != nil {
 		f.message += ": " + foreign(v.Err.Error())
-		return f
+		if !errors.Is(v.Err, oauthlogin.ErrWrong) {
+			return f
+		}
 	}
 	switch v.Code {
 	case imap.ResponseCodeExpired:

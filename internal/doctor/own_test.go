@@ -34,6 +34,8 @@ func TestFrontFaults(t *testing.T) {
 		names    []string
 		own      []*x509.Certificate
 		greeting string
+		inside   string
+		relayed  []string
 		faults   []Fault
 		texts    []string
 	}{
@@ -55,16 +57,19 @@ func TestFrontFaults(t *testing.T) {
 		{name: "behind a load balancer alone", tls: ca.ServerTLS(), own: own, deaf: true, texts: []string{"takes no header from 127.0.0.1, so none is sent"}},
 		{name: "not for us", greeting: "* BYE", matched: true, texts: []string{"- greeting", "this route has a matcher, which may not let this machine in"}},
 		{name: "for us, too", tls: ca.ServerTLS(), own: own, matched: true, texts: []string{"days left"}},
+		{name: "no passwords, and tokens", tls: ca.ServerTLS(), own: own, inside: "IMAP4rev1 LOGINDISABLED AUTH=XOAUTH2", relayed: []string{"XOAUTH2"}},
+		{name: "no passwords, and no tokens", tls: ca.ServerTLS(), own: own, inside: "IMAP4rev1 LOGINDISABLED", relayed: []string{"XOAUTH2"},
+			faults: []Fault{LoginDisabled}, texts: []string{"only what the backend has"}},
 		{name: "client certificates", tls: asking(ca, tls.VersionTLS13), own: own, names: []string{"localhost", "a.invalid"}, faults: []Fault{CertName},
 			texts: []string{"clients must show a certificate"}},
 		{name: "client certificates with TLS 1.2", tls: asking(ca, tls.VersionTLS12), implicit: true, texts: []string{"clients must show a certificate"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			srv := imaptest.NewFake(t, imaptest.Profile{TLS: tc.tls, Implicit: tc.implicit, Proxy: tc.proxy, Greeting: tc.greeting})
+			srv := imaptest.NewFake(t, imaptest.Profile{TLS: tc.tls, Implicit: tc.implicit, Proxy: tc.proxy, Greeting: tc.greeting, Inside: tc.inside})
 			f := Front{
 				Address: ":143", Network: "tcp", Dial: srv.Addr(), Implicit: tc.implicit, Matched: tc.matched, ClientAuth: tc.tls != nil && tc.tls.ClientAuth != 0,
-				Names: tc.names, Own: tc.own, OwnFile: "/var/lib/root.crt",
+				Names: tc.names, Own: tc.own, OwnFile: "/var/lib/root.crt", Relayed: tc.relayed,
 			}
 			if tc.proxy {
 				f.Proxy = &Proxied{Others: true}
@@ -217,6 +222,7 @@ func TestAuth(t *testing.T) {
 		{"another protocol", says("* OK IMAP4rev1 ready\r\n"), alice(), []Fault{NotAuth}, []string{"dovecot_auth"}},
 		{"a long line", says(strings.Repeat("x", 1<<14)), alice(), []Fault{NotAuth}, nil},
 		{"no mechanism", says("VERSION\t1\t2\nDONE\n"), alice(), []Fault{NotAuth}, nil},
+		{"no passwords", says("VERSION\t1\t2\nMECH\tLOGIN\nMECH\tSCRAM-SHA-256\nDONE\n"), alice(), nil, []string{"- login PLAIN, which this command would log in with, is not offered here"}},
 		{"not allowed", imaptest.NewScript(t, func(c *imaptest.Conn) { c.Reset() }), alice(), []Fault{NotAllowed}, []string{"the option allow"}},
 		{"silent", says(""), alice(), []Fault{Silent}, nil},
 	} {

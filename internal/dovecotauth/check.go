@@ -122,7 +122,12 @@ func (c *Conn) ask(ctx context.Context, r *request) (v login.Verdict) {
 func (c *Conn) settle(r *request, v login.Verdict) {
 	decided := v.Result == login.Granted || v.Result == login.Denied
 	c.mu.Lock()
-	if c.closing || c.ctx.Err() != nil || c.checking[r.id] != r {
+	if c.checking[r.id] != r {
+		c.mu.Unlock()
+		return
+	}
+	if c.closing || c.ctx.Err() != nil {
+		delete(c.checking, r.id)
 		c.mu.Unlock()
 		return
 	}

@@ -82,6 +82,9 @@ func (c *Conn) serve() error {
 	}
 	c.mu.Unlock()
 	stop()
+	if gone {
+		c.cancel(errGone)
+	}
 	c.cancel(nil)
 	c.checks.Wait()
 	close(c.out)

@@ -44,6 +44,10 @@ type answer struct {
 // errMalformed is why a request is refused that sends what its mechanism has not.
 var errMalformed = &refusal{why: "malformed SASL message"}
 
+// errGone says that the mail server has hung up, as Exim does when its client calls an
+// exchange off.
+var errGone = fmt.Errorf("%w: the mail server has hung up", login.ErrCancelled)
+
 var errLongChallenge = errors.New("the backend's challenge is longer than a line may be")
 
 // relay makes the exchange of a request one that is relayed.
@@ -146,7 +150,7 @@ func (x *relayed) await(ctx context.Context) answer {
 	case <-late.C:
 		x.conn.giveUp(x.request)
 	case <-ctx.Done():
-		x.conn.unpause(x.request, ctx.Err())
+		x.conn.unpause(x.request, context.Cause(ctx))
 	}
 	// That was us now, unless the reader has taken the request before, and waits for
 	// a slot perhaps.

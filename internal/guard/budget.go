@@ -68,10 +68,7 @@ func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 	// The reserve is for who comes with something new. A device that goes on
 	// trying the same would use it up.
 	d := decision{again: r != nil, known: r == nil && a.knows(t, now)}
-	limit := cfg.AccountFailures
-	if !d.known {
-		limit -= cfg.KnownReserve
-	}
+	limit := cfg.limit(d.known)
 	until := a.wonders(cfg, t, limit, now)
 	switch {
 	case until > 0:
@@ -92,6 +89,36 @@ func (m *memory) admit(cfg *Config, t *ticket, at time.Time) decision {
 		}
 	}
 	return d
+}
+
+// limit is how many wrong passwords of an account reach the backend.
+func (cfg *Config) limit(known bool) int {
+	if known {
+		return cfg.AccountFailures
+	}
+	return cfg.AccountFailures - cfg.KnownReserve
+}
+
+// refuses returns the reason for which admit would refuse a proof that is good once.
+func (m *memory) refuses(cfg *Config, t *ticket, at time.Time) error {
+	now := m.instant(at)
+	s := m.lockAccount(t.account)
+	defer s.mu.Unlock()
+	a := s.peek(t.account)
+	if a == nil {
+		return nil
+	}
+	a.expire(now.add(-cfg.Window))
+	limit := cfg.limit(a.knows(t, now))
+	switch {
+	case now < a.pauses.until(t.backend):
+		return ErrHeldOff
+	case a.wonders(cfg, t, limit, now) > 0:
+		return ErrUnanswered
+	case len(a.failures) >= limit:
+		return ErrHeld
+	}
+	return nil
 }
 
 // admitSource decides whether there is room for an attempt among those of its source,

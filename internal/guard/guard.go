@@ -132,6 +132,14 @@ func (g *Guard) Check(ctx context.Context, cfg *Config, a *login.Attempt, ask As
 	return g.decide(ctx, inquiry{cfg, g.keys.ticket(cfg, a, true), a, ask})
 }
 
+// Refuses returns the reason for which an attempt would be refused whatever it proves, if
+// that is good for once; nil if there is none. Nothing is counted. It is for those who
+// have said their name, so that the backend does not hear of them.
+func (g *Guard) Refuses(cfg *Config, a *login.Attempt) error {
+	t := g.keys.ticket(cfg, a, false)
+	return g.memory.refuses(cfg, &t, time.Now())
+}
+
 // Banned says whether a source is banned now. A connection from it need not even
 // be greeted.
 func (g *Guard) Banned(cfg *Config, source netip.Addr) bool {

@@ -78,11 +78,15 @@ func (k keys) ticket(cfg *Config, a *login.Attempt, checkOnly bool) ticket {
 		// not from the other, and clients try both.
 		form = "LOGIN"
 	}
-	secret := string(a.Secret)
-	t.pair = k.own.sum("pair", name.account, secret).short()
-	t.try = k.own.sum("try", cfg.Backend, strings.ToLower(strings.TrimSpace(a.User)), a.AuthzID, form, secret).short()
+	// A password that is shown as a token is none, and says nothing about the password.
+	secret, kind := string(a.Secret), ""
+	if t.token {
+		kind = "token"
+	}
+	t.pair = k.own.sum("pair", name.account, kind, secret).short()
+	t.try = k.own.sum("try", cfg.Backend, strings.ToLower(strings.TrimSpace(a.User)), a.AuthzID, form, kind, secret).short()
 	if cfg.PositiveCache > 0 {
-		t.exact = k.own.sum("exact", cfg.Backend, a.User, a.AuthzID, form, secret).short()
+		t.exact = k.own.sum("exact", cfg.Backend, a.User, a.AuthzID, form, kind, secret).short()
 	}
 	if a.Remote.IsValid() {
 		t.hasSource, t.exempt = true, exempt(cfg, a.Remote)

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -18,12 +19,20 @@ func (w *world) prove(user, from string, v login.Verdict) string {
 	a := attempt(user, fmt.Sprint("proof", w.proofs), from)
 	w.mu.Unlock()
 	a.OneTime = true
-	return word(w.Check(context.Background(), w.cfg, a, func(context.Context, bool) login.Verdict {
+	// What would be refused whatever it is, is known before.
+	why := w.Refuses(w.cfg, a)
+	got := w.Check(context.Background(), w.cfg, a, func(context.Context, bool) login.Verdict {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.asked++
 		return v
-	}))
+	})
+	if errors.Is(got.Err, ErrHeld) || errors.Is(got.Err, ErrHeldOff) || errors.Is(got.Err, ErrUnanswered) || why != nil {
+		if got.Err != why {
+			w.Errorf("a proof of %s from %s would be refused since %v, and is since %v", user, from, why, got.Err)
+		}
+	}
+	return word(got)
 }
 
 func (w *world) expectProof(want, user, from string, v login.Verdict) {
@@ -103,5 +112,35 @@ func TestOneTimeForgives(t *testing.T) {
 			time.Sleep(w.cfg.Window)
 		}
 		w.expectAsked(15)
+	})
+}
+
+// TestRefuses pins that it is known before a proof whether the backend wants to be left
+// alone, or owes answers, and that asking for that changes nothing.
+func TestRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.expectProof("throttled", "alice", home, login.ThrottledFor("", time.Minute, nil))
+		w.expectProof("held off", "alice", home, login.DeniedWith(""))
+		time.Sleep(time.Minute)
+		w.expectProof("granted", "alice", home, login.Verdict{Result: login.Granted})
+		w.cfg.Answers = new(Answers)
+		for range w.cfg.AccountFailures - w.cfg.KnownReserve {
+			w.cfg.Answers.note(time.Now())
+			v := login.UnavailableFor(nil)
+			v.Unanswered = true
+			w.expectProof("unavailable", "bob", thief, v)
+		}
+		a := attempt("bob", "x", thief)
+		a.OneTime = true
+		for range 3 {
+			if err := w.Refuses(w.cfg, a); err != ErrUnanswered {
+				t.Errorf("refused since %v", err)
+			}
+		}
+		if got := w.Check(context.Background(), w.cfg, a, w.backend(a)); got.Err != ErrUnanswered {
+			t.Errorf("verdict %+v", got)
+		}
+		w.expectNothingPending(w.Guard)
 	})
 }

@@ -142,3 +142,29 @@ func TestTokensLeaveRoom(t *testing.T) {
 		}
 	})
 }
+
+// TestTokenIsNoPassword pins that a password that is shown as a token, as by a mail program
+// that tries one mechanism after the other, is none: neither is the password wrong for
+// that, nor a token right as a password.
+func TestTokenIsNoPassword(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cfg.PositiveCache = time.Hour
+		w.answer = func(a *login.Attempt) login.Verdict {
+			if (a.Mechanism == login.XOAuth2) == (a.Secret == "token") {
+				return login.Verdict{Result: login.Granted}
+			}
+			return login.DeniedWith("")
+		}
+		for range 3 {
+			w.bear("denied", "alice", "right", home)
+			w.expect("granted", "alice", "right", home)
+			w.bear("granted", "alice", "token", home)
+			time.Sleep(w.cfg.Window)
+		}
+		if got := w.check("alice", "token", thief); got != "denied" {
+			t.Errorf("the token is %s as a password", got)
+		}
+		w.expect("granted", "alice", "right", home)
+	})
+}

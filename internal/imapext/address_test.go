@@ -27,6 +27,8 @@ func TestFirstAddress(t *testing.T) {
 		"Fred <f":                               "Fred|f|SYNTAX_ERROR",
 		"Fred <>":                               "Fred|MISSING_MAILBOX|MISSING_DOMAIN",
 		"=?utf-8?q?x?= <f@x>":                   "=?utf-8?q?x?=|f|x",
+		`"a, "b c" ,<f@x>`:                      "a,  b c |MISSING_MAILBOX|MISSING_DOMAIN",
+		`"a, "b "c\"d ,<f@x>`:                   "a,  b c|MISSING_MAILBOX|MISSING_DOMAIN",
 		"Fred (unclosed <f@x>":                  "|MISSING_MAILBOX|MISSING_DOMAIN",
 		"a@[127.0.0.1]":                         "|a|[127.0.0.1]",
 		"a..b.@c":                               "|a..b.|c",

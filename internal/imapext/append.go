@@ -62,7 +62,8 @@ func appendMany(s *Session, c *command) func(*relay.Turn) error {
 	// A mailbox's name that is a literal is still to come.
 	name := ""
 	var late upload
-	if isLate := args.next() == '{' && late.announced(args.rest); !isLate {
+	isLate := args.next() == '{' && late.announced(args.rest)
+	if !isLate {
 		var err error
 		if name, err = args.astring(); err != nil {
 			return nil
@@ -73,7 +74,7 @@ func appendMany(s *Session, c *command) func(*relay.Turn) error {
 	}
 	return func(t *relay.Turn) error {
 		line := args
-		if name == "" {
+		if isLate {
 			var err error
 			if name, line, err = lateName(t, late); err != nil {
 				return err
@@ -111,50 +112,48 @@ func clientLine(t *relay.Turn) (scanner, error) {
 // appendTo appends messages until there are no more, or one of them cannot be.
 func (s *Session) appendTo(t *relay.Turn, c *command, name string, line scanner) error {
 	var (
-		status   relay.Status
-		stored   []string
-		validity string
+		status relay.Status
+		st     stored
 	)
+	fail := func(over bool, why relay.Status) error {
+		t.Finish(false)
+		if err := discard(t, line, over); err != nil {
+			return s.abandon(t, name, &st, err)
+		}
+		t.Finish(true)
+		return s.takeBack(t, c, name, &st, why)
+	}
 	for count := 0; count == 0 || !line.end(); count++ {
 		u, ok := readUpload(new(line))
-		if !ok {
-			if err := discard(t, line, false); err != nil {
-				return err
-			}
-			return s.takeBack(t, c, name, stored, relay.Status{Bad: true, Text: "Invalid arguments."})
-		}
-		if s.tooBig(u) {
-			if err := discard(t, line, false); err != nil {
-				return err
-			}
-			return s.takeBack(t, c, name, stored, relay.Status{Text: s.tooBigText()})
+		switch {
+		case !ok:
+			return fail(false, relay.Status{Bad: true, Text: "Invalid arguments."})
+		case s.tooBig(u):
+			return fail(false, relay.Status{Text: s.tooBigText()})
 		}
 		var over bool
 		var err error
-		if status, line, over, err = s.store(t, name, u); err != nil {
-			return err
+		if status, line, over, err = s.store(t, name, u, &st); err != nil {
+			return s.abandon(t, name, &st, err)
 		}
-		v, uid, known := appended(status.Text)
+		validity, uid, known := appended(status.Text)
 		if status.OK && known {
-			validity, stored = v, append(stored, uid)
+			st.add(validity, uid)
 		}
 		switch more := !over && !line.end(); {
 		case status.OK && (known || count == 0 && !more):
 		case status.OK:
 			// It could not be taken back.
-			if err := discard(t, line, over); err != nil {
-				return err
-			}
-			return s.takeBack(t, c, name, stored, relay.Status{Text: "[CANNOT] The mail server does not say what it has stored."})
+			return fail(over, relay.Status{Text: "[CANNOT] The mail server does not say what it has stored."})
 		default:
-			if err := discard(t, line, over); err != nil {
-				return err
-			}
-			return s.takeBack(t, c, name, stored, status)
+			return fail(over, status)
 		}
 	}
-	if len(stored) > 1 {
-		status.Text = fmt.Sprintf("[APPENDUID %s %s] Append completed.", validity, inRanges(stored))
+	if len(st.uids) > 1 {
+		status.Text = "Append completed."
+		if st.validity > 0 {
+			status.Text = fmt.Sprintf("[APPENDUID %d %s] Append completed.", st.validity, inRanges(st.uids))
+		}
 	}
 	return t.Tellf("%s %s", c.tag, status)
 }
@@ -186,8 +185,14 @@ func uidOf(text string) uint64 {
 }
 
 // store appends one message. It returns the line that follows, or that nothing does
-// because the client was not invited.
-func (s *Session) store(t *relay.Turn, name string, u upload) (status relay.Status, line scanner, over bool, err error) {
+// because the client was not invited. If the client fails in the middle of it while there is
+// something to be taken back, the backend is brought to complete the command.
+func (s *Session) store(t *relay.Turn, name string, u upload, st *stored) (status relay.Status, line scanner, over bool, err error) {
+	// A backend that is waited for is heard to the end, so that it is known what to take back.
+	begun := len(st.uids) > 0
+	st.open = true
+	defer func() { st.open = st.open && err != nil }()
+	t.Finish(begun)
 	tag := t.Begin("APPEND ")
 	invited := true
 	if quotable(name) {
@@ -199,25 +204,30 @@ func (s *Session) store(t *relay.Turn, name string, u upload) (status relay.Stat
 		t.Write(" ", u.attributes)
 		invited, status, err = t.Offer(tag, u.size, nil)
 	}
-	switch {
-	case err != nil:
-		return status, line, false, err
-	case !invited && u.waits:
-		return status, line, true, nil
-	case !invited:
-		err = t.ClientLiteral(u.size, ignore)
-	default:
+	if err != nil || !invited && u.waits {
+		return status, line, err == nil, err
+	}
+	left := u.size
+	st.open = invited
+	t.Finish(false)
+	if invited {
 		if u.waits {
 			_ = t.Tellf("+ OK")
 		}
 		if err = t.Flush(); err == nil {
-			err = t.CopyLiteral(u.size)
+			left, err = t.CopyLiteral(u.size)
 		}
+	} else {
+		err = t.ClientLiteral(u.size, ignore)
 	}
 	if err == nil {
 		line, err = clientLine(t)
 	}
-	if err == nil && invited {
+	switch {
+	case err != nil && invited:
+		s.breakOff(t, tag, left, st)
+	case err == nil && invited:
+		t.Finish(begun)
 		t.Write("\r\n")
 		status, err = t.Complete(tag, nil)
 	}
@@ -253,16 +263,15 @@ func refuseUpload(t *relay.Turn, c *command, line scanner, text string) error {
 }
 
 // appended reads an APPENDUID (RFC 4315 section 3) of one message.
-func appended(text string) (validity, uid string, ok bool) {
+func appended(text string) (validity uint64, uid string, ok bool) {
 	code, _, closed := strings.Cut(text, "]")
 	words := strings.Fields(code)
 	if !closed || len(words) != 3 || !strings.EqualFold(words[0], "[APPENDUID") {
-		return "", "", false
+		return 0, "", false
 	}
-	for _, number := range words[1:] {
-		if _, err := strconv.ParseUint(number, 10, 32); err != nil {
-			return "", "", false
-		}
+	validity, err := strconv.ParseUint(words[1], 10, 32)
+	if _, bad := strconv.ParseUint(words[2], 10, 32); err != nil || bad != nil {
+		return 0, "", false
 	}
-	return words[1], words[2], true
+	return validity, words[2], true
 }

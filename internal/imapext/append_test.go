@@ -81,6 +81,7 @@ func TestMultiAppend(t *testing.T) {
 			s: hi
 			S: % NO [OVERQUOTA] no
 			s: % SELECT "saved"
+			S: * OK [UIDVALIDITY 1] x
 			S: % OK [READ-WRITE] done
 			s: % UID STORE 2 +FLAGS (\Deleted)
 			S: % OK done
@@ -132,6 +133,7 @@ func TestMultiAppend(t *testing.T) {
 			S: * 3 FETCH (UID 30)
 			S: % OK done
 			s: % SELECT "saved"
+			S: * OK [UIDVALIDITY 1] x
 			S: % OK [READ-WRITE] done
 			s: % UID STORE 2 +FLAGS (\Deleted)
 			S: % OK done

@@ -29,10 +29,16 @@ func (s *Session) aside(t *relay.Turn, r []byte, numbers bool) error {
 	return nil
 }
 
+// numbered is called for data about a message, by number. If something is held, it may be
+// about another one than was asked for.
+func (s *Session) numbered(byNumber bool) {
+	s.shifted = s.shifted || byNumber && len(s.held) > 0
+}
+
 // release says what was held.
 func (s *Session) release(t *relay.Turn) error {
 	held := s.held
-	s.held = nil
+	s.held, s.shifted = nil, false
 	return t.Pass(held)
 }
 
@@ -48,6 +54,9 @@ func (s *Session) planHeld(c *command) func(*relay.Turn) error {
 	return func(t *relay.Turn) error {
 		if err := s.release(t); err != nil {
 			return err
+		}
+		if c.name == "REPLACE" { // with a mail behind it
+			return refuseUpload(t, c, c.args, expunged.String())
 		}
 		if byNumber[c.name] {
 			return t.Tellf("%s %s", c.tag, expunged)

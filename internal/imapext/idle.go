@@ -8,11 +8,14 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
 
+// Idle is the name of the extension that Config.IdleInterval belongs to.
+const Idle = "IDLE"
+
 // idling is IDLE (RFC 2177). The backend is asked for news with NOOP. A client that
 // has gone without a word is found out by the session's idle timeout, which counts from
 // what it has said last.
 var idling = &feature{
-	name:     "IDLE",
+	name:     Idle,
 	commands: map[string]handler{"IDLE": {relay.Whole, idle}},
 }
 

@@ -214,6 +214,9 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 	if o.report = cfg.decides(cfg.ReportMissing, native); o.report {
 		o.add(reportingCommands)
 	}
+	if cfg.decides(SwitchAuto, native) {
+		o.add(mendingCommands)
+	}
 	if len(o.Capabilities) > 0 {
 		o.commands["CAPABILITY"] = handler{relay.Whole, capability}
 		if native[compressing.name] {
@@ -278,8 +281,10 @@ type Session struct {
 	// missing is how many there were.
 	missing atomic.Int32
 
-	// held is what a backend has said too early.
-	held []byte
+	// held is what a backend has said too early, and shifted says that numbers of messages
+	// have come behind it.
+	held    []byte
+	shifted bool
 	// clock tells the time; nil is time.Now.
 	clock func() time.Time
 }

@@ -11,7 +11,7 @@ import (
 // maxFolders is how many mailboxes a list may have that is not passed on as it comes.
 const maxFolders = 50_000
 
-// maxListed is how many bytes their names may have in all.
+// maxListed is how many bytes they may take in all in the answer to one question.
 const maxListed = 16 << 20
 
 // errFolders says that there are more.
@@ -210,7 +210,7 @@ func (s *Session) askFolders(t *relay.Turn, name, ref, pattern string, f func(*f
 		if !ok {
 			return nil
 		}
-		if size += len(one.name); size > maxListed {
+		if size += len(r); size > maxListed {
 			return errFolders
 		}
 		return f(one)

@@ -40,9 +40,11 @@ func withMailbox(commands ...map[string]handler) map[string]handler {
 // before is selected no more.
 func selectMailbox(s *Session, c *command) func(*relay.Turn) error {
 	args := c.args
+	args.spaces()
 	name, err := args.astring()
 	if err != nil {
-		return nil
+		// Who knows which mailbox a backend would take for this.
+		return c.bad()
 	}
 	return func(t *relay.Turn) error {
 		m := &mailbox{name: name}

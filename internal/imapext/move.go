@@ -30,6 +30,8 @@ func move(s *Session, c *command) func(*relay.Turn) error {
 		case s.mailbox.readOnly:
 			return t.Tellf("%s NO [READ-ONLY] The mailbox is open for reading only.", c.tag)
 		}
+		// What is copied and not removed would be there twice.
+		t.Finish(true)
 		uids, code, status, err := copyMessages(t, c.uid, set, to)
 		switch {
 		case err != nil:
@@ -57,11 +59,13 @@ func move(s *Session, c *command) func(*relay.Turn) error {
 // other mailbox have no lasting UIDs.
 func copyMessages(t *relay.Turn, byUID bool, set, to string) (uids, code string, _ relay.Status, _ error) {
 	note := func(text string) bool {
-		if found, is := copied(text); is {
-			uids, code = found, text[:strings.IndexByte(text, ']')+1]
-			return true
+		from, to, is := copied(text)
+		if is && countOf(from) == countOf(to) {
+			uids, code = from, text[:strings.IndexByte(text, ']')+1]
+		} else if is {
+			uids = "" // who knows which they are
 		}
-		return false
+		return is
 	}
 	name := "COPY"
 	if byUID {
@@ -80,19 +84,32 @@ func copyMessages(t *relay.Turn, byUID bool, set, to string) (uids, code string,
 	return uids, code, status, err
 }
 
-// copied reads a COPYUID (RFC 4315 section 3) and returns the UIDs of what was copied.
-func copied(text string) (uids string, ok bool) {
+// copied reads a COPYUID (RFC 4315 section 3) and returns the UIDs of what was copied and
+// those of the copies.
+func copied(text string) (from, to string, ok bool) {
 	code, _, closed := strings.Cut(text, "]")
 	words := strings.Fields(code)
 	if !closed || len(words) != 4 || !strings.EqualFold(words[0], "[COPYUID") {
-		return "", false
+		return "", "", false
 	}
 	for _, set := range words[1:] {
 		if !validSet(set) || strings.Contains(set, "*") {
-			return "", false
+			return "", "", false
 		}
 	}
-	return words[2], true
+	return words[2], words[3], true
+}
+
+// countOf returns how many numbers a set has, which is a valid one without *.
+func countOf(set string) (count uint64) {
+	for part := range strings.SplitSeq(set, ",") {
+		from, to, ranged := strings.Cut(part, ":")
+		if count++; ranged {
+			first, last := uidOf(from), uidOf(to)
+			count += max(first, last) - min(first, last)
+		}
+	}
+	return count
 }
 
 // notMoved is for a move after which it is not known what was copied.

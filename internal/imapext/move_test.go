@@ -8,7 +8,9 @@ import (
 const selectInbox = `
 	C: s SELECT INBOX
 	s: % SELECT INBOX
+	S: * OK [UIDVALIDITY 1] x
 	S: % OK [READ-WRITE] done
+	c: * OK [UIDVALIDITY 1] x
 	c: s OK [READ-WRITE] done`
 
 func TestMove(t *testing.T) {

@@ -22,8 +22,9 @@ var tooMuch = relay.Status{Text: "[LIMIT] There are too many messages to be put 
 
 // findMessages returns the messages that match, in the order of the mailbox, with what
 // has to be known of them; uids says that this is also their UIDs. If the status is not OK,
-// it is for the client, and there are no messages.
-func (s *Session) findMessages(t *relay.Turn, c *command, cr *criteria, need fields, uids bool) (*found, []message, relay.Status, error) {
+// it is for the client, and there are no messages. The memory that they take is taken from
+// what all may have together, until it is given back.
+func (s *Session) findMessages(t *relay.Turn, memory *share, c *command, cr *criteria, need fields, uids bool) (*found, []message, relay.Status, error) {
 	if need&hasHeader != 0 {
 		need |= hasArrival // which costs little then, and is asked for next
 	}
@@ -37,11 +38,15 @@ func (s *Session) findMessages(t *relay.Turn, c *command, cr *criteria, need fie
 	if err != nil || !status.OK {
 		return &found{}, nil, status, err
 	}
-	r := &recall{session: s, turn: t, need: need, uid: c.uid, all: cr.key != nil && cr.key.name == "ALL"}
-	r.list = make([]message, max(len(f.numbers), len(f.uids)))
-	if len(r.list) > maxOrdered {
+	count := max(len(f.numbers), len(f.uids))
+	switch {
+	case count > maxOrdered:
 		return &found{}, nil, tooMuch, nil
+	case !memory.take(int64(count) * orderingSize):
+		return &found{}, nil, tooMuchNow, nil
 	}
+	r := &recall{session: s, turn: t, memory: memory, need: need, uid: c.uid, all: cr.key != nil && cr.key.name == "ALL"}
+	r.list = make([]message, count)
 	for i := range r.list {
 		m := &r.list[i]
 		if len(f.uids) > 0 {
@@ -52,6 +57,9 @@ func (s *Session) findMessages(t *relay.Turn, c *command, cr *criteria, need fie
 		}
 	}
 	refused, err := r.learn()
+	if err == nil && refused == nil && s.shifted {
+		refused = &expunged
+	}
 	if refused != nil {
 		return &found{}, nil, *refused, err
 	}
@@ -72,9 +80,12 @@ type recall struct {
 	list []message
 
 	write recorder
-	// got has what is found out, by what messages are named by.
-	got  map[uint32]known
-	size int
+	// got has what is found out, by what messages are named by; full is why there is no room
+	// for more of it.
+	got    map[uint32]known
+	size   int
+	full   *relay.Status
+	memory *share
 }
 
 // nothing stands for what is known of a message of which the backend tells nothing.
@@ -204,8 +215,8 @@ func (r *recall) ask(ids []uint32, items string) (*relay.Status, error) {
 			return nil, err
 		case status.Bad:
 			return &relay.Status{Text: "[CANNOT] The mail server cannot tell what is needed for this."}, nil
-		case r.size > maxOrderedSize:
-			return &tooMuch, nil
+		case r.full != nil:
+			return r.full, nil
 		}
 	}
 	return nil, nil
@@ -217,6 +228,7 @@ func (r *recall) hear(response []byte) error {
 	if name != "FETCH" || number == 0 || number > math.MaxUint32 {
 		return r.session.aside(r.turn, response, !r.uid)
 	}
+	r.session.numbered(!r.uid)
 	var uid uint32
 	var flags string
 	rec := &record{}
@@ -237,7 +249,7 @@ func (r *recall) hear(response []byte) error {
 			err = list.skip()
 			flags = string(value[:len(value)-len(list.rest)])
 			return err
-		case r.size > maxOrderedSize:
+		case r.full != nil:
 			asked = true
 			return list.skip()
 		}
@@ -262,9 +274,14 @@ func (r *recall) hear(response []byte) error {
 	if have := r.got[id]; have.record != nil {
 		rec = have.with(rec)
 	}
-	if r.size <= maxOrderedSize {
+	switch r.size += rec.cost(); {
+	case r.full != nil:
+	case r.size > maxOrderedSize:
+		r.full = &tooMuch
+	case !r.memory.take(int64(rec.cost())):
+		r.full = &tooMuchNow
+	default:
 		r.got[id] = known{uid, rec}
-		r.size += rec.cost()
 	}
 	return err
 }

@@ -6,10 +6,15 @@ import (
 	"github.com/caddy-imap/caddy-imap/internal/relay"
 )
 
-// repeat puts the client's own command to the backend, under a tag of ours.
+// repeat puts the client's own command to the backend, under a tag of ours. If the backend
+// lists its capabilities by the way, what is answered here is added.
 func (s *Session) repeat(t *relay.Turn, c *command, each func([]byte) error) (relay.Status, error) {
-	_, text, _ := bytes.Cut(withoutEnd(c.text), []byte{' '})
-	return t.Ask(each, parts(text)...)
+	if each == nil {
+		each = t.Pass
+	}
+	status, err := t.Ask(func(r []byte) error { return each(s.offer.amended(r)) }, parts(c.untagged)...)
+	status.Text = s.offer.listsAll(status.Text, relay.Hidden)
+	return status, err
 }
 
 // withoutEnd returns a text without its line end. Others may be the last bytes of a

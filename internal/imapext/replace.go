@@ -49,22 +49,26 @@ func (s *Session) replace(t *relay.Turn, c *command, number, name string, line s
 	case s.mailbox.readOnly:
 		return refuseUpload(t, c, line, "NO [READ-ONLY] The mailbox is open for reading only.")
 	}
-	uid, err := theUID(t, c, number)
+	uid, moved, err := theUID(t, c, number)
 	if err != nil {
 		return err
+	}
+	if moved {
+		return refuseUpload(t, c, line, expunged.String())
 	}
 	if uid == 0 {
 		return refuseUpload(t, c, line, "NO There is no such message.")
 	}
-	status, line, over, err := s.store(t, name, u)
+	var back stored
+	status, line, over, err := s.store(t, name, u, &back)
 	if err != nil {
 		return err
 	}
-	_, stored, known := appended(status.Text)
-	var back []string
+	validity, stored, known := appended(status.Text)
 	if known {
-		back = append(back, stored)
+		back.add(validity, stored)
 	}
+	t.Finish(true)
 	switch {
 	case !status.OK:
 		if err := discard(t, line, over); err != nil {
@@ -75,7 +79,7 @@ func (s *Session) replace(t *relay.Turn, c *command, number, name string, line s
 		if err := discard(t, line, false); err != nil {
 			return err
 		}
-		return s.takeBack(t, c, name, back, relay.Status{Bad: true, Text: "Invalid arguments."})
+		return s.takeBack(t, c, name, &back, relay.Status{Bad: true, Text: "Invalid arguments."})
 	}
 	if known {
 		_ = t.Tellf("* OK %s", status.Text)
@@ -87,30 +91,36 @@ func (s *Session) replace(t *relay.Turn, c *command, number, name string, line s
 	case status.OK:
 		return t.Tellf("%s OK Replace completed.", c.tag)
 	case known:
-		return s.takeBack(t, c, name, back, status)
+		return s.takeBack(t, c, name, &back, status)
 	}
 	return c.failed(t, status)
 }
 
-// theUID returns the UID of a message, or 0 if it is not there.
-func theUID(t *relay.Turn, c *command, number string) (uid uint64, err error) {
+// theUID returns the UID of a message, or 0 if it is not there. If a message goes meanwhile, it
+// is not certain which one a number means: moved says so.
+func theUID(t *relay.Turn, c *command, number string) (uid uint64, moved bool, err error) {
 	command := "FETCH "
 	if c.uid {
 		command = "UID FETCH "
 	}
+	last := uint64(0)
 	_, err = t.Ask(func(r []byte) error {
 		n, name, s := untagged(r)
+		if name == "EXPUNGE" || name == "VANISHED" {
+			moved = !c.uid || number == "*"
+		}
 		found, ok := fetchedUID(&s)
 		if c.uid {
 			n = found
 		}
-		if name == "FETCH" && ok && (number == "*" || number == fmt.Sprint(n)) {
-			uid = found
+		// Servers tell news of other messages at any time: the last one is the highest.
+		if name == "FETCH" && ok && (number == "*" && n > last || number == fmt.Sprint(n)) {
+			uid, last = found, n
 			return nil
 		}
 		return t.Pass(r)
 	}, command+number+" (UID)")
-	return uid, err
+	return uid, moved, err
 }
 
 // isNumber says whether a word is the number of one message.

@@ -12,9 +12,9 @@ var errSyntax = errors.New("syntax error")
 
 // command is one of the client's. What is read of it is valid as long as its text.
 type command struct {
-	// text is all of it, as it came.
-	text []byte
-	tag  string
+	// text is all of it, as it came, and untagged what follows the tag up to the line's end.
+	text, untagged []byte
+	tag            string
 	// name is in upper case, as in "SORT" and "UID SORT"; uid says that it has UID.
 	name string
 	uid  bool
@@ -25,14 +25,30 @@ type command struct {
 // parseCommand reads tag and name.
 func parseCommand(text []byte) *command {
 	c := &command{text: text, args: scanner{rest: withoutEnd(text)}}
-	c.tag = c.args.word()
-	c.name = strings.ToUpper(c.args.word())
+	c.tag = c.args.head()
+	c.untagged = bytes.TrimLeftFunc(c.args.rest, blank)
+	c.name = strings.ToUpper(c.args.head())
 	if c.name == "UID" {
 		c.uid = true
-		c.name += " " + strings.ToUpper(c.args.word())
+		c.name += " " + strings.ToUpper(c.args.head())
 	}
 	return c
 }
+
+// head takes one of the first words of a command, and a space behind it. What separates them
+// is what the relay takes for that: the name is the one that it has asked for.
+func (s *scanner) head() string {
+	text := bytes.TrimLeftFunc(s.rest, blank)
+	n := bytes.IndexFunc(text, blank)
+	if n < 0 {
+		n = len(text)
+	}
+	s.rest = text[n:]
+	s.take(' ')
+	return string(text[:n])
+}
+
+func blank(r rune) bool { return r <= ' ' }
 
 // scanner reads what commands and responses are made of (RFC 3501 section 9), from the
 // beginning of rest. It is lenient in what an atom may hold, as servers are.

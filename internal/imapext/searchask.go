@@ -157,6 +157,7 @@ func (s *Session) askFetch(t *relay.Turn, ids []uint32, items string, each func(
 // fetched reads the items of one FETCH response. Flags that have changed are told to the
 // client, if nothing else was said.
 func (s *Session) fetched(t *relay.Turn, r []byte, number uint32, list *scanner, each func(uint32, string, *scanner) (bool, error)) error {
+	s.numbered(true)
 	var flags []byte
 	asked := false
 	err := list.list(func() error {

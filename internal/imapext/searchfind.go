@@ -66,6 +66,14 @@ type found struct {
 
 // find looks for messages. If the status is not OK, it is to be told to the client.
 func (s *Session) find(t *relay.Turn, cr *criteria, want wanted) (*found, relay.Status, error) {
+	f, status, err := s.findAny(t, cr, want)
+	if err == nil && status.OK && s.shifted {
+		return nil, expunged, nil
+	}
+	return f, status, err
+}
+
+func (s *Session) findAny(t *relay.Turn, cr *criteria, want wanted) (*found, relay.Status, error) {
 	if cr.charset != "" && !isFieldName(cr.charset) {
 		return nil, unknownCharset, nil
 	}

@@ -86,6 +86,11 @@ func (s *Session) findHere(t *relay.Turn, key *searchKey, charset string, want w
 	if err != nil || !status.OK {
 		return nil, status, err
 	}
+	memory := &share{budget: orderBudget}
+	defer memory.giveBack()
+	if !memory.take(int64(len(may.ids)) * candidateSize) {
+		return nil, tooMuchNow, nil
+	}
 	h.candidates = make([]candidate, len(may.ids))
 	for i, id := range may.ids {
 		h.candidates[i].number = id

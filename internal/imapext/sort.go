@@ -73,7 +73,9 @@ func readCriteria(s *scanner) (*criteria, error) {
 // sort carries SORT out: the backend searches, tells the headers that are not known, and
 // the order is found here.
 func (s *Session) sort(t *relay.Turn, c *sorting) error {
-	f, messages, status, err := s.findMessages(t, c.command, c.criteria, c.keys.needs(), c.options != nil && c.options.save)
+	memory := &share{budget: orderBudget}
+	defer memory.giveBack()
+	f, messages, status, err := s.findMessages(t, memory, c.command, c.criteria, c.keys.needs(), c.options != nil && c.options.save)
 	if err != nil {
 		return err
 	}
@@ -94,6 +96,7 @@ func (s *Session) sort(t *relay.Turn, c *sorting) error {
 	for i, m := range messages {
 		ids[i] = m.number
 	}
+	memory.giveBack() // a client may take its time to read
 	if err := tellFound(t, c.command, c.options, "SORT", ids, f.modseq); err != nil {
 		return err
 	}

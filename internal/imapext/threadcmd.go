@@ -34,7 +34,9 @@ func planThread(s *Session, c *command) func(*relay.Turn) error {
 		return func(t *relay.Turn) error { return t.Tellf("%s BAD Invalid THREAD.", c.tag) }
 	}
 	return func(t *relay.Turn) error {
-		_, messages, status, err := s.findMessages(t, c, cr, hasHeader|hasArrival, false)
+		memory := &share{budget: orderBudget}
+		defer memory.giveBack()
+		_, messages, status, err := s.findMessages(t, memory, c, cr, hasHeader|hasArrival, false)
 		if err != nil {
 			return err
 		}
@@ -45,6 +47,7 @@ func planThread(s *Session, c *command) func(*relay.Turn) error {
 		if len(messages) > 0 {
 			out = algorithm(append(out, ' '), messages)
 		}
+		memory.giveBack() // a client may take its time to read
 		if err := t.Tell(append(out, "\r\n"...)); err != nil {
 			return err
 		}

@@ -142,6 +142,7 @@ func (t *tokens) laxDotAtom() progress {
 
 func (t *tokens) quoted() progress {
 	t.rest = t.rest[1:]
+	whole := len(t.out) // what stays of a string without an end: all before its last escape
 	for len(t.rest) > 0 {
 		b := t.take()
 		switch b {
@@ -149,14 +150,17 @@ func (t *tokens) quoted() progress {
 			return t.space()
 		case '\\':
 			if len(t.rest) == 0 {
+				t.out = t.out[:whole]
 				return broken
 			}
+			whole = len(t.out)
 			b = t.take()
 		case '\r', '\n':
 			continue
 		}
 		t.out = append(t.out, b)
 	}
+	t.out = t.out[:whole]
 	return broken
 }
 

@@ -31,7 +31,7 @@ func (s *Session) leave(t *relay.Turn) error {
 	name := s.mailbox.name
 	s.mailbox = nil
 	status, err := t.Ask(ignore, withStrings("EXAMINE", name)...)
-	if err == nil && status.OK {
+	if err == nil && status.OK && !hasCode(status.Text, "READ-WRITE") {
 		_, err = t.Ask(ignore, "CLOSE")
 	}
 	return err

@@ -33,8 +33,8 @@ type Poor struct {
 	TB testing.TB
 	// Capabilities is the list that it shows. Default: BareCapabilities.
 	Capabilities string
-	// Odd has it answer as oddly as Exchange does: COPYUID in a line of nothing else,
-	// blanks where none belong, names without quotes, texts without the command's
+	// Odd has it answer as oddly as Exchange does: the COPYUID of a MOVE in a line of nothing
+	// else, blanks where none belong, names without quotes, texts without the command's
 	// particulars, no long lines.
 	Odd bool
 
@@ -245,7 +245,8 @@ var (
 	poorChildren = []string{`\HasChildren`, `\HasNoChildren`}
 	poorUses     = []string{`\Sent`, `\Drafts`, `\Trash`, `\Junk`, `\Archive`, `\All`, `\Flagged`, `\Important`}
 	poorCode     = regexp.MustCompile(`\[(?:CAPABILITY|HIGHESTMODSEQ|NOMODSEQ|MODIFIED)[^]]*\] ?`)
-	poorCopied   = regexp.MustCompile(`\[(?:COPYUID) [^]]*\]`)
+	poorCopied   = regexp.MustCompile(`\[COPYUID [^]]*\]`)
+	poorAppended = regexp.MustCompile(`\[APPENDUID [^]]*\] ?`)
 	plainName    = regexp.MustCompile(`^"([A-Za-z0-9&,+./-]+)"$`)
 )
 
@@ -276,10 +277,8 @@ func (s *poorSession) poorer(line, tag, name string) string {
 	switch {
 	case !s.has("UIDPLUS"):
 		return strings.Replace(line, uids+" ", "", 1)
-	case !s.Odd:
+	case !s.Odd || own:
 		return line
-	case own:
-		return uids + "\r\n" + tag + " OK " + name + " completed.\r\n"
 	}
 	return uids + "\r\n"
 }
@@ -287,7 +286,7 @@ func (s *poorSession) poorer(line, tag, name string) string {
 // completed returns a completion, in the words of an odd server if it is one.
 func (s *poorSession) completed(line, tag, name string) string {
 	if !s.has("UIDPLUS") {
-		line = regexp.MustCompile(`\[APPENDUID [^]]*\] ?`).ReplaceAllString(line, "")
+		line = poorAppended.ReplaceAllString(line, "")
 	}
 	if rest, ok := strings.CutPrefix(line, tag+" OK "); ok && s.Odd && !strings.HasPrefix(rest, "[") {
 		return tag + " OK " + name + " completed.\r\n"

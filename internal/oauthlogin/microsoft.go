@@ -92,7 +92,7 @@ var microsoftMeanings = map[int]meaning{
 func microsoftVerdict(number int, words string) login.Verdict {
 	switch microsoftMeanings[number] {
 	case wrong:
-		return login.DeniedWith("")
+		return refusal("", ErrWrong, words)
 	case locked:
 		return held(lockedFor, fmt.Errorf("%w: %s", ErrLocked, words))
 	case expired:

@@ -36,6 +36,8 @@ var (
 	ErrBusy = errors.New("the token endpoint holds off logins")
 	// ErrTenant says that there is no tenant for the domain of the user's name.
 	ErrTenant = errors.New("the option tenant of oauth2 has no tenant for the domain of this name")
+	// ErrWrong says that name or password are wrong, where the endpoint has a number for it.
+	ErrWrong = errors.New("the token endpoint refuses the name or the password")
 	// ErrLocked says that the account is locked. The password was not looked at.
 	ErrLocked = errors.New("the account is locked at the token endpoint after wrong passwords, or the address of this server is thought to be hostile")
 	// ErrExpired says that the password was right, and has to be changed.

@@ -33,6 +33,7 @@ func TestVerdicts(t *testing.T) {
 		away    = imap.ResponseCodeUnavailable
 	)
 	wrong := login.Verdict{Result: login.Denied, Code: failed}
+	numbered := login.Verdict{Result: login.Denied, Code: failed, Err: ErrWrong}
 	mfa := login.Verdict{Result: login.Denied, Code: authz, Proven: true, Err: ErrMore}
 	old := login.Verdict{Result: login.Denied, Code: expired, Proven: true, Err: ErrExpired}
 	ours := login.Verdict{Code: away, Err: ErrSettings}
@@ -59,10 +60,10 @@ func TestVerdicts(t *testing.T) {
 		{"unknown word", 400, `{"error":"tuesday"}`, open(ErrUnknown)},
 		{"no word at all", 400, `{"error":"` + testSecret + `"}`, open(ErrUnknown)},
 
-		{"wrong password", 400, entra("invalid_grant", 50126), wrong},
-		{"no such user", 400, entra("invalid_grant", 50034), wrong},
-		{"no password", 400, entra("invalid_grant", 50056), wrong},
-		{"no tenant of that name", 400, entra("invalid_request", 50059), wrong},
+		{"wrong password", 400, entra("invalid_grant", 50126), numbered},
+		{"no such user", 400, entra("invalid_grant", 50034), numbered},
+		{"no password", 400, entra("invalid_grant", 50056), numbered},
+		{"no tenant of that name", 400, entra("invalid_request", 50059), numbered},
 		{"locked", 400, entra("invalid_grant", 50053), held(time.Minute, ErrLocked)},
 		{"expired", 400, entra("invalid_grant", 50055), old},
 		{"expired in AD", 400, entra("invalid_grant", 50144), old},

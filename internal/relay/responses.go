@@ -40,9 +40,12 @@ type responses struct {
 	tailLen int
 }
 
+// Hidden is a capability that clients do not get to see, wherever a backend tells it.
+const Hidden = "UNAUTHENTICATE"
+
 const (
 	capability     = "CAPABILITY"
-	unauthenticate = "UNAUTHENTICATE"
+	unauthenticate = Hidden
 	// maxAnnouncement is the length of the longest announcement of a literal that
 	// is recognised: braces, 19 digits, and the CR behind them.
 	maxAnnouncement = 22

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -56,6 +57,9 @@ type Turn struct {
 	in, out []byte
 	// forward is what is to be passed on when the turn is over.
 	forward []byte
+
+	// finishing says that the plan goes on after a Kick.
+	finishing bool
 
 	err  error
 	done bool
@@ -111,6 +115,9 @@ func (t *Turn) carryOut(w *downward, d *direction, rest []byte, err error) (left
 	if err == nil {
 		err = t.Flush()
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		_ = t.Flush() // in which there may be a BYE
+	}
 	switch {
 	case errors.Is(err, ErrClientGone):
 		s.mu.Lock()
@@ -137,6 +144,15 @@ func (t *Turn) carryOut(w *downward, d *direction, rest []byte, err error) (left
 // Rest says whether the session is to count as idle although a command is carried out,
 // as in an IDLE.
 func (t *Turn) Rest(resting bool) { t.session.ledger.setTurning(!resting) }
+
+// Finish says whether what follows is not to be left half done, such as a MOVE between
+// copying and removing: the idle timeout begins anew, and after a Kick the plan goes on as
+// long as the session may.
+func (t *Turn) Finish(finishing bool) {
+	if t.finishing = finishing; finishing {
+		t.session.touch()
+	}
+}
 
 // kicked says that a BYE is due.
 func (t *Turn) kicked() bool {

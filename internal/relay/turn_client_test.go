@@ -194,7 +194,7 @@ func appending() *extension {
 		if !strings.Contains(command, "+") {
 			_ = t.Tellf("+ OK")
 		}
-		if err := t.CopyLiteral(size); err != nil {
+		if _, err := t.CopyLiteral(size); err != nil {
 			return err
 		}
 		if _, err := t.ClientLine(time.Minute); err != nil {

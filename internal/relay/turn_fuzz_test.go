@@ -74,7 +74,7 @@ func copying(t *Turn, tag, command string) error {
 		if !bytes.Contains(line, []byte("+}")) {
 			_ = t.Tellf("+ OK")
 		}
-		if err := t.CopyLiteral(size); err != nil {
+		if _, err := t.CopyLiteral(size); err != nil {
 			return err
 		}
 		next, err := t.ClientLine(time.Minute)

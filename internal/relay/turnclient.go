@@ -22,6 +22,10 @@ func (t *Turn) ClientLine(within time.Duration) ([]byte, error) {
 		if i := bytes.IndexByte(in.held, '\n'); i >= 0 {
 			line := in.held[:i+1]
 			in.held = in.held[i+1:]
+			// Others may take it for a line's end, as in the lines that pass.
+			if bytes.ContainsAny(bytes.TrimSuffix(line[:i], []byte{'\r'}), "\x00\r") {
+				return nil, fmt.Errorf("%w: %s", ErrClient, faultCR)
+			}
 			return line, nil
 		}
 		if len(in.held) > maxClientLine {
@@ -69,12 +73,18 @@ func (t *Turn) ClientLiteral(size int64, each func(p []byte) error) error {
 	}
 }
 
-// CopyLiteral sends the backend so many bytes of the client.
-func (t *Turn) CopyLiteral(size int64) error {
+// CopyLiteral sends the backend so many bytes of the client. It returns how many of them are
+// missing after an error.
+func (t *Turn) CopyLiteral(size int64) (left int64, err error) {
 	if err := t.send(); err != nil {
-		return err
+		return size, err
 	}
-	return t.ClientLiteral(size, t.up.write)
+	left = size
+	err = t.ClientLiteral(size, func(p []byte) error {
+		left -= int64(len(p))
+		return t.up.write(p)
+	})
+	return left, err
 }
 
 // Wrap has everything that client and session say from now on go through what is put

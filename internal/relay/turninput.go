@@ -20,7 +20,7 @@ func (t *Turn) read(d *direction, in *input, until time.Time, late error) error 
 		switch {
 		case err != nil:
 			return err
-		case t.kicked():
+		case !t.finishing && t.kicked():
 			return ErrKicked
 		}
 		now := time.Now()
