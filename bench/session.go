@@ -235,12 +235,13 @@ func (s *session) login(tag, name string, args []string) error {
 }
 
 func (s *session) idle() error {
+	// Who has read the answer is told of news.
+	s.backend.setIdle(s, true)
+	defer s.backend.setIdle(s, false)
 	s.reply("+ idling")
 	if err := s.w.Flush(); err != nil {
 		return err
 	}
-	s.backend.setIdle(s, true)
-	defer s.backend.setIdle(s, false)
 	_, err := s.r.ReadString('\n')
 	return err
 }

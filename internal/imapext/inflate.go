@@ -63,6 +63,7 @@ const (
 type codes struct {
 	count   [maxCodeBits + 1]uint16
 	symbols [literalCodes]uint16
+	longest uint
 }
 
 // make makes the code from the lengths. One that is not complete is taken if it has one
@@ -74,7 +75,11 @@ func (h *codes) make(lengths []uint8) error {
 	}
 	var next [maxCodeBits + 2]uint16
 	left := 1
+	h.longest = 0
 	for n := 1; n <= maxCodeBits; n++ {
+		if h.count[n] > 0 {
+			h.longest = uint(n)
+		}
 		if left = left<<1 - int(h.count[n]); left < 0 {
 			return errDeflate
 		}
@@ -97,7 +102,7 @@ func (h *codes) make(lengths []uint8) error {
 // or false if more are needed.
 func (z *inflater) read(h *codes, skip uint) (symbol int, used uint, ok bool, err error) {
 	code, first, index := 0, 0, 0
-	for n := uint(1); n <= maxCodeBits; n++ {
+	for n := uint(1); n <= h.longest; n++ {
 		if skip+n > z.nbits {
 			return 0, 0, false, nil
 		}
