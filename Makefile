@@ -118,7 +118,7 @@ integration:
 	@$(GO) test -race -shuffle=on -count=1 -tags integration ./imapredis
 	@$(GO) test -race -count=1 -tags integration -run '^TestRedis' ./internal/guard
 	$(call step,integration tests)
-	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -parallel 4 -timeout 30m -tags integration
+	@cd integration && CADDY_BIN=$(CURDIR)/bin/caddy-race PEBBLE_BIN=$(CURDIR)/bin $(GO) test -race -shuffle=on -count=1 -parallel 6 -timeout 30m -tags integration
 
 # A minute of it, with the race detector, is among the integration tests.
 soak: build
