@@ -62,7 +62,7 @@ func readFolder(s *scanner) (*folder, bool) {
 // folderName takes a mailbox's name at the end of a response, which some servers leave
 // without quotes whatever is in it. What RFC 5258 allows behind it is left out.
 func (s *scanner) folderName() (string, error) {
-	if b := s.next(); b == '"' || b == '{' || b == '~' {
+	if s.next() == '"' || s.atLiteral() {
 		return s.astring()
 	}
 	name := bytes.TrimRight(s.rest, " ")

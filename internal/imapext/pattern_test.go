@@ -103,6 +103,7 @@ func FuzzList(f *testing.F) {
 	f.Add([]byte(`(SUBSCRIBED RECURSIVEMATCH) "" (a* "b c" {1}` + "\r\nx) RETURN (CHILDREN STATUS (MESSAGES))"))
 	f.Add([]byte(`(\Noselect \HasChildren) "/" a b ("CHILDINFO" ("SUBSCRIBED"))`))
 	f.Add([]byte(`() NIL {3}` + "\r\na\r\n"))
+	f.Add([]byte(`(\HasChildren) "/" ~user/Mail`))
 	o := (&Config{Names: []string{Auto}}).Offer(nil)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if r, err := parseList(scanner{rest: text}, o.allowed()); err == nil && (len(r.patterns) > maxPatterns || r.recursive && !r.onlySubscribed && !r.onlySpecial) {

@@ -110,18 +110,24 @@ func (s *scanner) atom() (string, error) {
 
 // astring takes an atom, a quoted string or a literal.
 func (s *scanner) astring() (string, error) {
-	switch s.next() {
-	case '"':
+	switch {
+	case s.next() == '"':
 		return s.quoted()
-	case '{', '~':
+	case s.atLiteral():
 		return s.literal()
 	}
 	return s.atom()
 }
 
+// atLiteral says whether a literal is next, or a literal8 (RFC 3516): an atom may begin
+// with its tilde as well, as names of mailboxes do.
+func (s *scanner) atLiteral() bool {
+	return s.next() == '{' || bytes.HasPrefix(s.rest, []byte("~{"))
+}
+
 // nstring takes an astring that may be NIL, which is another thing than an empty one.
 func (s *scanner) nstring() (text string, ok bool, err error) {
-	quoted := s.next() == '"' || s.next() == '{'
+	quoted := s.next() == '"' || s.atLiteral()
 	text, err = s.astring()
 	if err != nil || !quoted && strings.EqualFold(text, "NIL") {
 		return "", false, err
