@@ -157,6 +157,11 @@ type Backend struct {
 	// `auto`.
 	ReportMissing string `json:"report_missing,omitempty"`
 
+	// Whether a bare `COPYUID` that the backend answers `MOVE` with is put right, so that
+	// mail programs go on: `auto` (in front of Exchange, if `extensions` is `auto`), `on` or
+	// `off`. Default: `auto`.
+	MendCopyUID string `json:"mend_copyuid,omitempty"`
+
 	// How clients with a password are logged in at a backend that takes only tokens.
 	// Default: they are logged in with the password.
 	OAuth2 *OAuth2 `json:"oauth2,omitempty"`

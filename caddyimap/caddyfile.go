@@ -208,6 +208,7 @@ func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 //		special_use <use> <name>...
 //		hide_folders auto|on|off
 //		report_missing auto|on|off
+//		mend_copyuid auto|on|off
 //
 //		tls starttls|implicit|off
 //		tls_server_name <name>
@@ -261,6 +262,7 @@ func (b *Backend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"special_use":              glue.Values(2, -1, b.addSpecialUse).Repeated(),
 		"hide_folders":             glue.Text(&b.HideFolders),
 		"report_missing":           glue.Text(&b.ReportMissing),
+		"mend_copyuid":             glue.Text(&b.MendCopyUID),
 		"tls":                      glue.Text(&b.TLSMode),
 		"tls_server_name":          withTLS(glue.Text(&t.ServerName)),
 		"tls_client_auth":          withTLS(glue.ClientAuth(&t)),

@@ -50,6 +50,7 @@ func (b *Backend) withoutExtensions() error {
 	}{
 		{"idle_interval", b.IdleInterval != 0}, {"append_limit", b.AppendLimit != 0},
 		{"special_use", len(b.SpecialUse) > 0}, {"hide_folders", b.HideFolders != ""}, {"report_missing", b.ReportMissing != ""},
+		{"mend_copyuid", b.MendCopyUID != ""},
 	} {
 		if option.set {
 			return fmt.Errorf("%s: without extensions it means nothing; remove it, or set extensions", option.name)
@@ -70,7 +71,10 @@ func (b *Backend) provisionLists(cfg *imapext.Config) (err error) {
 	if cfg.HideFolders, err = parseSwitch("hide_folders", b.HideFolders); err != nil {
 		return err
 	}
-	cfg.ReportMissing, err = parseSwitch("report_missing", b.ReportMissing)
+	if cfg.ReportMissing, err = parseSwitch("report_missing", b.ReportMissing); err != nil {
+		return err
+	}
+	cfg.MendCopyUID, err = parseSwitch("mend_copyuid", b.MendCopyUID)
 	return err
 }
 

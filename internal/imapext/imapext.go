@@ -82,6 +82,8 @@ type Config struct {
 	HideFolders Switch
 	// ReportMissing says whether messages are reported that the backend does not give.
 	ReportMissing Switch
+	// MendCopyUID says whether a bare COPYUID that the backend answers MOVE with is put right.
+	MendCopyUID Switch
 
 	mu     sync.Mutex
 	offers map[string]*Offer
@@ -214,7 +216,7 @@ func (cfg *Config) makeOffer(native map[string]bool) *Offer {
 	if o.report = cfg.decides(cfg.ReportMissing, native); o.report {
 		o.add(reportingCommands)
 	}
-	if cfg.decides(SwitchAuto, native) {
+	if cfg.decides(cfg.MendCopyUID, native) {
 		o.add(mendingCommands)
 	}
 	if len(o.Capabilities) > 0 {

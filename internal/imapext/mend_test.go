@@ -21,12 +21,21 @@ func TestMendCopied(t *testing.T) {
 		S: % NO not all
 		c: * OK [COPYUID 55 32 7] Moved.
 		c: b NO not all`)
-	// Elsewhere it passes.
-	dialogue(t, &Config{Names: []string{Auto}}, "IMAP4rev1 UIDPLUS MOVE LITERAL+", `
+	// Elsewhere it passes, unless that is asked for; and where it is turned off.
+	passes := `
 		C: a MOVE 31 x
 		s: a MOVE 31 x
 		S: [COPYUID 55 31 6]
 		S: a OK MOVE completed.
 		c: [COPYUID 55 31 6]
+		c: a OK MOVE completed.`
+	dialogue(t, &Config{Names: []string{Auto}}, "IMAP4rev1 UIDPLUS MOVE LITERAL+", passes)
+	dialogue(t, &Config{Names: []string{Auto}, MendCopyUID: SwitchOff}, exchange, passes)
+	dialogue(t, &Config{Names: []string{"IDLE"}, MendCopyUID: SwitchOn}, "IMAP4rev1 UIDPLUS MOVE LITERAL+", `
+		C: a MOVE 31 x
+		s: % MOVE 31 x
+		S: [COPYUID 55 31 6]
+		S: % OK MOVE completed.
+		c: * OK [COPYUID 55 31 6] Moved.
 		c: a OK MOVE completed.`)
 }
