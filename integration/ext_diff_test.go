@@ -330,13 +330,21 @@ func moved(a, b []string) (out []string) {
 	return append(append(out, a[i:]...), b[j:]...)
 }
 
-// differing returns what one answer has and the other has not.
+// differing returns what one answer has and the other has not, from shortly before the place
+// where they part.
 func differing(a, b map[string]string) string {
 	var out []string
 	for _, key := range slices.Sorted(maps.Keys(a)) {
-		if other, there := b[key]; !there || other != a[key] {
-			out = append(out, fmt.Sprintf("%s: %.1500q", key, a[key]))
+		other, there := b[key]
+		if there && other == a[key] {
+			continue
 		}
+		same := 0
+		for same < min(len(a[key]), len(other)) && a[key][same] == other[same] {
+			same++
+		}
+		from := max(0, same-200)
+		out = append(out, fmt.Sprintf("%s, from %d: %.1500q", key, from, a[key][from:]))
 	}
 	return strings.Join(out, "\n ")
 }

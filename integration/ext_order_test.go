@@ -147,7 +147,10 @@ func (o *oddMail) encoded(text string) string {
 	return text
 }
 
-var spacesAndFold = regexp.MustCompile(` +\r\n`)
+var (
+	spacesAndFold = regexp.MustCompile(` +\r\n`)
+	emptyFolds    = regexp.MustCompile(`(?:\r\n[ \t]*)+(\r\n[ \t])`)
+)
 
 func (o *oddMail) subject() string {
 	var b strings.Builder
@@ -161,9 +164,11 @@ func (o *oddMail) subject() string {
 	for range o.IntN(2) {
 		b.WriteString(o.pick(" (fwd)", "(FWD)", "]", " ", "(fwd)  ", "[x]"))
 	}
-	// A Dovecot makes two spaces of a space and a fold, also where an empty word is between
-	// them.
-	return strings.ReplaceAll(spacesAndFold.ReplaceAllString(strings.TrimRight(b.String(), "\r\n"), "\r\n"), "??=\r\n", "??=")
+	// A Dovecot makes two spaces of a space and a fold, also where the space is the end of an
+	// encoded word, or an empty one is between them. An empty line would end the header.
+	text := emptyFolds.ReplaceAllString(strings.TrimRight(b.String(), "\r\n"), "$1")
+	text = spacesAndFold.ReplaceAllString(text, "\r\n")
+	return strings.NewReplacer("??=\r\n", "??=", "_?=\r\n", "_?=").Replace(text)
 }
 
 func (o *oddMail) mailbox() string {
