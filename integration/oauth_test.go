@@ -127,6 +127,31 @@ passdb {
 `, args)}, nil)
 }
 
+// startByToken starts such a Dovecot, a Caddy that logs in there with tokens of the server,
+// and a Postfix that asks this Caddy. It returns where Caddy takes mail programs.
+func startByToken(t *testing.T, s *oauthServer, guard, option string) (*caddyServer, string, *postfix) {
+	t.Helper()
+	ca := imaptest.NewCA(t)
+	d := startTokenDovecot(t, s, ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}}))
+	addr, auth := freeAddr(t), freeAddr(t)
+	c := startCaddy(t, site{
+		Guard: guard,
+		Backend: upstream(d.IMAP(), ca) + fmt.Sprintf(`
+			oauth2 {
+				token_url https://%s/token
+				tls_trust_pool file %s
+				client_id proxy
+				client_secret %s
+				client_auth basic
+				scope imap
+				%s
+			}`, s.addr, s.ca.File(), oauthProxySecret, option),
+		IMAP: addr, Auth: auth,
+	}.String())
+	awaitCertificate(t, addr)
+	return c, addr, startPostfix(t, "inet:"+auth)
+}
+
 // The whole chain is real: a client with a password, an OAuth 2.0 server that checks it,
 // and a Dovecot that asks that server about the token.
 func TestOAuth2(t *testing.T) {
@@ -137,25 +162,7 @@ func TestOAuth2(t *testing.T) {
 			good, bad, next := secret("Token-Good-51"), secret("Token-Bad-52"), secret("Token-Next-53")
 			s := startOAuthServer(t)
 			s.Put(user, good)
-			ca := imaptest.NewCA(t)
-			d := startTokenDovecot(t, s, ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}}))
-			addr, auth := freeAddr(t), freeAddr(t)
-			c := startCaddy(t, site{
-				Guard: "failure_delay 1ms\naccount_failures 100\nsource_failures 1000",
-				Backend: upstream(d.IMAP(), ca) + fmt.Sprintf(`
-			oauth2 {
-				token_url https://%s/token
-				tls_trust_pool file %s
-				client_id proxy
-				client_secret %s
-				client_auth basic
-				scope imap
-				mechanism %s
-			}`, s.addr, s.ca.File(), oauthProxySecret, mechanism),
-				IMAP: addr, Auth: auth,
-			}.String())
-			awaitCertificate(t, addr)
-			p := startPostfix(t, "inet:"+auth)
+			c, addr, p := startByToken(t, s, "failure_delay 1ms\naccount_failures 100\nsource_failures 1000", "mechanism "+mechanism)
 
 			// With a cold cache.
 			dialSecure(t, addr).Want("NO [AUTHENTICATIONFAILED]", "LOGIN %s %s", quote(user), quote(bad))
@@ -224,24 +231,7 @@ func TestOAuth2Ends(t *testing.T) {
 	good := secret("Token-Ends-56")
 	s := startOAuthServer(t)
 	s.Put(user, good)
-	ca := imaptest.NewCA(t)
-	d := startTokenDovecot(t, s, ca.Issue(imaptest.Leaf{Names: []string{"127.0.0.3"}}))
-	addr, auth := freeAddr(t), freeAddr(t)
-	c := startCaddy(t, site{
-		Guard: "failure_delay 1ms",
-		Backend: upstream(d.IMAP(), ca) + fmt.Sprintf(`
-			oauth2 {
-				token_url https://%s/token
-				tls_trust_pool file %s
-				client_id proxy
-				client_secret %s
-				client_auth basic
-				scope imap
-			}`, s.addr, s.ca.File(), oauthProxySecret),
-		IMAP: addr, Auth: auth,
-	}.String())
-	awaitCertificate(t, addr)
-	p := startPostfix(t, "inet:"+auth)
+	c, addr, p := startByToken(t, s, "failure_delay 1ms", "")
 	start := time.Now()
 	dialSecure(t, addr).Want("OK", at, plain("", user, good))
 	s.Put(user, secret("Token-Changed-57"))
