@@ -28,11 +28,4 @@ func TestExtensionsPage(t *testing.T) {
 		t.Error("the rows are not in alphabetical order")
 	}
 	same(t, "extensions in auto", auto, imapext.Automatic())
-
-	// The list to copy is auto without two that the page names.
-	_, list, _ := strings.Cut(read(t, "docs/extensions.md"), "extensions CHILDREN ")
-	list, _, _ = strings.Cut(list, "\n")
-	named := append(strings.Fields(list), "CHILDREN", "COMPRESS=DEFLATE", imapext.AppendLimit)
-	slices.Sort(named)
-	same(t, "extensions to copy", named, imapext.Automatic())
 }

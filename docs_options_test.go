@@ -67,7 +67,7 @@ var blocks = []block{
 			"upstream": {"a b"}, "lb_policy": {"x"}, "fail_duration": {"1s"}, "max_fails": {"1"}, "health_interval": {"1s"}, "health_timeout": {"1s"},
 			"health_fall": {"1"}, "health_rise": {"1"}, "tls": {"off"}, "tls_server_name": {"a"}, "tls_trust_pool": {"file a"}, "tls_client_auth": {"a", "b c"},
 			"tls_insecure_skip_verify": {""}, "dial_timeout": {"1s"}, "auth_timeout": {"1s"}, "username": {"x"}, "delegate": {"x"}, "master_user": {"x"}, "master_password": {"x"}, "auth_command": {"x"}, "probe": {"x"},
-			"max_sessions_per_user": {"1"}, "on_removed": {"drain 1s"}, "forward_client": {"x"}, "extensions": {"auto", "IDLE UNSELECT"}, "idle_interval": {"1s"}, "append_limit": {"1"}, "special_use": {`\Sent x`}, "hide_folders": {"on"}, "report_missing": {"on"}, "mend_copyuid": {"on"}, "oauth2": {"{\ntoken_url x\n}"},
+			"max_sessions_per_user": {"1"}, "on_removed": {"drain 1s"}, "forward_client": {"x"}, "extensions": {"auto", "auto -SORT STATUS=SIZE", "IDLE UNSELECT"}, "idle_interval": {"1s"}, "append_limit": {"1"}, "special_use": {`\Sent x`}, "hide_folders": {"on"}, "report_missing": {"on"}, "mend_copyuid": {"on"}, "oauth2": {"{\ntoken_url x\n}"},
 		},
 	},
 	{

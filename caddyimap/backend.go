@@ -126,8 +126,9 @@ type Backend struct {
 	ForwardClient string `json:"forward_client,omitempty"`
 
 	// Extensions of IMAP to answer in the backend's place where it lacks them, by the
-	// names that capability lists have, such as `SORT`; or `auto` for all. Default:
-	// none.
+	// names that capability lists have, such as `SORT`; or `auto` for all but those that
+	// have to be named. Beside `auto` a name with a minus, such as `-SORT`, leaves that one
+	// out. Default: none.
 	Extensions []string `json:"extensions,omitempty"`
 
 	// How often a backend that lacks IDLE is asked for news while a client waits for

@@ -42,7 +42,7 @@ func (b *Backend) provisionExtensions() error {
 	if err := imapext.Check(b.Extensions); err != nil {
 		return fmt.Errorf("extensions: %w", err)
 	}
-	if b.IdleInterval != 0 && !b.names(imapext.Idle) && !b.names(imapext.Auto) {
+	if b.IdleInterval != 0 && !imapext.Includes(b.Extensions, imapext.Idle) {
 		return errors.New("idle_interval: without the extension IDLE it means nothing; add it to extensions")
 	}
 	if b.IdleInterval == 0 {
@@ -51,24 +51,18 @@ func (b *Backend) provisionExtensions() error {
 	if d := time.Duration(b.IdleInterval); d < minTimeout {
 		return fmt.Errorf("idle_interval %s: must be at least %s; a number without a unit counts nanoseconds", d, minTimeout)
 	}
-	named := b.names(imapext.AppendLimit)
 	switch {
 	case b.AppendLimit < 0:
 		return fmt.Errorf("append_limit %d: must be more than 0", b.AppendLimit)
-	case b.AppendLimit == 0 && named:
+	case b.AppendLimit == 0 && slices.ContainsFunc(b.Extensions, func(name string) bool { return strings.EqualFold(name, imapext.AppendLimit) }):
 		return errors.New("extensions: APPENDLIMIT needs the option append_limit")
-	case b.AppendLimit > 0 && !named && !b.names(imapext.Auto):
+	case b.AppendLimit > 0 && !imapext.Includes(b.Extensions, imapext.AppendLimit):
 		return errors.New("append_limit: without the extension APPENDLIMIT it means nothing; add it to extensions")
 	}
 	b.extensions = &imapext.Config{
 		Names: b.Extensions, Cache: headerCache, IdleInterval: time.Duration(b.IdleInterval), AppendLimit: int64(b.AppendLimit),
 	}
 	return b.provisionLists(b.extensions)
-}
-
-// names says whether an extension is among those to be answered, by its name.
-func (b *Backend) names(extension string) bool {
-	return slices.ContainsFunc(b.Extensions, func(name string) bool { return strings.EqualFold(name, extension) })
 }
 
 // headerCache has what is known of messages, for all configurations.

@@ -64,7 +64,7 @@ func (b *Backend) provisionLists(cfg *imapext.Config) (err error) {
 	if err := checkSpecialUse(b.SpecialUse); err != nil {
 		return fmt.Errorf("special_use: %w", err)
 	}
-	if len(b.SpecialUse) > 0 && !b.names("SPECIAL-USE") && !b.names(imapext.Auto) {
+	if len(b.SpecialUse) > 0 && !imapext.Includes(b.Extensions, "SPECIAL-USE") {
 		return errors.New("special_use: without the extension SPECIAL-USE it means nothing; add it to extensions")
 	}
 	cfg.SpecialUse = b.SpecialUse

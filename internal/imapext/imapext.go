@@ -6,7 +6,6 @@
 package imapext
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -66,7 +65,8 @@ var features = []*feature{
 // Config is what the sessions of one backend share. It is not changed once in use.
 type Config struct {
 	// Names are the extensions to answer if the backend lacks them, as capability lists
-	// have them. The one name "auto" is all but those that have to be named.
+	// have them. "auto" is all but those that have to be named, and "-" before a name
+	// leaves that one out.
 	Names []string
 	// Cache is where what was learnt of messages is kept. Without it nothing is kept.
 	Cache *Cache
@@ -89,9 +89,6 @@ type Config struct {
 	offers map[string]*Offer
 }
 
-// Auto is the name for all extensions.
-const Auto = "auto"
-
 // Switch is an option that can be left to circumstances.
 type Switch uint8
 
@@ -105,39 +102,6 @@ const (
 
 // maxOffers is how many different capability lists of a backend are remembered.
 const maxOffers = 16
-
-// Known returns the names of all extensions, in alphabetical order.
-func Known() []string {
-	names := make([]string, len(features))
-	for i, f := range features {
-		names[i] = f.name
-	}
-	slices.Sort(names)
-	return names
-}
-
-// Automatic returns the names of those that "auto" stands for, in alphabetical order.
-func Automatic() []string {
-	return slices.DeleteFunc(Known(), func(name string) bool {
-		return slices.ContainsFunc(features, func(f *feature) bool { return f.name == name && f.byName })
-	})
-}
-
-// Check says whether there are extensions of these names.
-func Check(names []string) error {
-	for i, name := range names {
-		isName := func(known string) bool { return strings.EqualFold(name, known) }
-		switch {
-		case name == Auto && len(names) > 1:
-			return errors.New("auto is all extensions; leave out the other names")
-		case name != Auto && !slices.ContainsFunc(Known(), isName):
-			return fmt.Errorf("the extensions are %s; there is no %s", strings.Join(Known(), ", "), name)
-		case slices.ContainsFunc(names[:i], isName):
-			return fmt.Errorf("%s: named twice", name)
-		}
-	}
-	return nil
-}
 
 // Offer is what is answered in front of a backend with certain capabilities.
 type Offer struct {
@@ -245,7 +209,7 @@ func (cfg *Config) decides(s Switch, native map[string]bool) bool {
 
 // wants says whether an extension is to be answered if it is lacking.
 func (cfg *Config) wants(f *feature) bool {
-	return slices.ContainsFunc(cfg.Names, func(n string) bool { return n == Auto && !f.byName || strings.EqualFold(n, f.name) })
+	return f.isAmong(cfg.Names)
 }
 
 // lacking says whether a backend lacks the extension, and whether there is what it needs, at

@@ -24,6 +24,8 @@ func TestOffer(t *testing.T) {
 		},
 		{"auto", exchangeCaps, "ENABLE COMPRESS=DEFLATE MULTIAPPEND REPLACE LIST-EXTENDED LIST-STATUS SPECIAL-USE " + search + " " + ordering},
 		{"auto", poorCaps + " sort esearch I18NLEVEL=2 LITERAL- COMPRESS=DEFLATE SEARCHRES", "ID ENABLE UNSELECT IDLE NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE WITHIN SEARCH=FUZZY CONTEXT=SEARCH" + ordering[4:]},
+		{"auto -compress=DEFLATE STATUS=SIZE -ESEARCH -SORT", exchangeCaps, "ENABLE MULTIAPPEND REPLACE LIST-EXTENDED LIST-STATUS SPECIAL-USE STATUS=SIZE SEARCHRES WITHIN SEARCH=FUZZY I18NLEVEL=1" + ordering[len("SORT SORT=DISPLAY ESORT CONTEXT=SORT"):]},
+		{"auto -LITERAL+ literal-", poorCaps + " ID UNSELECT IDLE NAMESPACE COMPRESS=DEFLATE CHILDREN LIST-EXTENDED SPECIAL-USE SORT ESEARCH SEARCHRES WITHIN SEARCH=FUZZY I18NLEVEL=1 CONTEXT=SEARCH THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS ENABLE LIST-STATUS SORT=DISPLAY ESORT CONTEXT=SORT", "LITERAL-"},
 		// What means nothing by itself, and what cannot be done.
 		{"ESORT SORT=DISPLAY CONTEXT=SORT CONTEXT=SEARCH LIST-STATUS MOVE", poorCaps, ""},
 		{"ESORT SORT", poorCaps, "SORT ESORT"},
@@ -33,6 +35,31 @@ func TestOffer(t *testing.T) {
 		got := strings.Join((&Config{Names: strings.Fields(tc.names)}).Offer(strings.Fields(tc.caps)).Capabilities, " ")
 		if got != tc.want {
 			t.Errorf("%s before %s:\ngot  %s\nwant %s", tc.names, tc.caps, got, tc.want)
+		}
+	}
+}
+
+// TestIncludes looks at names by which extensions are chosen.
+func TestIncludes(t *testing.T) {
+	for _, tc := range []struct {
+		names string
+		want  bool
+	}{{"", false}, {"IDLE", false}, {"sort", true}, {"auto", true}, {"auto -sort", false}, {"auto -IDLE", true}} {
+		if got := Includes(strings.Fields(tc.names), "SORT"); got != tc.want {
+			t.Errorf("%q: %v", tc.names, got)
+		}
+	}
+	if Includes([]string{Auto}, "STATUS=SIZE") || Includes([]string{Auto}, "nothing") || !Includes([]string{Auto, "STATUS=SIZE"}, "status=size") {
+		t.Error("auto stands for others than Automatic has")
+	}
+	for names, want := range map[string]string{
+		"auto -SORT STATUS=SIZE LITERAL-": "", "SORT IDLE": "", "auto": "",
+		"auto auto": "auto: named twice", "auto -SORT sort": "sort: named twice", "auto IDLE": "IDLE: auto has it already; leave out the name, or auto",
+		"-auto": "; there is no auto", "-SORT": "-SORT: only of auto something can be left out; leave out the name",
+		"auto -LITERAL-": "-LITERAL-: auto does not have it; leave out the name", "auto -": "; there is no ", "x": "; there is no x",
+	} {
+		if err := Check(strings.Fields(names)); want == "" && err != nil || want != "" && (err == nil || !strings.HasSuffix(err.Error(), want)) {
+			t.Errorf("%s: %v", names, err)
 		}
 	}
 }
