@@ -52,7 +52,12 @@ func TestIncludes(t *testing.T) {
 	if Includes([]string{Auto}, "STATUS=SIZE") || Includes([]string{Auto}, "nothing") || !Includes([]string{Auto, "STATUS=SIZE"}, "status=size") {
 		t.Error("auto stands for others than Automatic has")
 	}
+}
+
+// TestCheck has names refused by which nothing can be chosen.
+func TestCheck(t *testing.T) {
 	for names, want := range map[string]string{
+		"ID": "", "id UNSELECT": "", "ID id": "id: named twice", "IDD": "; there is no IDD", "AUTO": "; there is no AUTO",
 		"auto -SORT STATUS=SIZE LITERAL-": "", "SORT IDLE": "", "auto": "",
 		"auto auto": "auto: named twice", "auto -SORT sort": "sort: named twice", "auto IDLE": "IDLE: auto has it already; leave out the name, or auto",
 		"-auto": "; there is no auto", "-SORT": "-SORT: only of auto something can be left out; leave out the name",

@@ -189,15 +189,3 @@ func TestLiterals(t *testing.T) {
 		S: + go
 		s: INBOX (MESSAGES)`)
 }
-
-func TestCheck(t *testing.T) {
-	for names, want := range map[string]string{
-		"auto": "", "ID": "", "id UNSELECT": "", "auto ID": "leave out the other names", "ID id": "named twice",
-		"IDD": "there is no IDD", "AUTO": "there is no AUTO",
-	} {
-		err := Check(strings.Fields(names))
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", names, err)
-		}
-	}
-}
